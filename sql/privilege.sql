@@ -1,0 +1,8 @@
+-- Who may do what with our objects. Functions check what they need
+-- themselves; a writer of leads needs nothing here.
+
+GRANT USAGE ON SCHEMA lifecycle TO PUBLIC;
+GRANT SELECT ON lifecycle.model, lifecycle.stage, lifecycle.transition, lifecycle.program TO PUBLIC;
+
+-- A trigger lets each program be changed by the owner of its table only.
+GRANT UPDATE (model, entered, source, value, actor, reason, cohort, on_illegal, tz) ON lifecycle.program TO PUBLIC;

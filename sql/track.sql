@@ -1,0 +1,561 @@
+-- track() and untrack(): a table of leads becomes a governed lifecycle, and
+-- an ordinary table again.
+
+CREATE FUNCTION lifecycle.find_key(lead_table regclass, key name) RETURNS name
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    attribute pg_attribute;
+    primary_key pg_index;
+    problem text;
+BEGIN
+    IF key IS NULL THEN
+        SELECT * INTO primary_key FROM pg_index i WHERE i.indrelid = lead_table AND i.indisprimary;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'table "%" has no primary key', lead_table
+                USING ERRCODE = 'invalid_table_definition',
+                      HINT = 'Add one, or name a unique column that is NOT NULL: lifecycle.track(..., key => ''id'').';
+        END IF;
+        IF primary_key.indnkeyatts <> 1 THEN
+            RAISE EXCEPTION 'primary key of table "%" has more than one column', lead_table
+                USING ERRCODE = 'invalid_table_definition',
+                      DETAIL = 'A lead is known by a key of one column.',
+                      HINT = 'Name a unique column that is NOT NULL: lifecycle.track(..., key => ''id'').';
+        END IF;
+        SELECT * INTO attribute FROM pg_attribute a
+        WHERE a.attrelid = lead_table AND a.attnum = primary_key.indkey[0];
+    ELSE
+        SELECT * INTO attribute FROM pg_attribute a
+        WHERE a.attrelid = lead_table AND a.attname = key AND a.attnum > 0 AND NOT a.attisdropped;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'column "%" of table "%" does not exist', key, lead_table
+                USING ERRCODE = 'undefined_column',
+                      HINT = 'The key is a column that is unique and NOT NULL.';
+        END IF;
+    END IF;
+    IF NOT attribute.attnotnull THEN
+        RAISE EXCEPTION 'key column "%" of table "%" is not declared NOT NULL', attribute.attname, lead_table
+            USING ERRCODE = 'invalid_table_definition',
+                  HINT = format('ALTER TABLE %s ALTER COLUMN %I SET NOT NULL;', lead_table, attribute.attname);
+    END IF;
+    SELECT CASE WHEN bool_or(i.indimmediate AND i.indisvalid) THEN NULL
+                WHEN bool_or(i.indisvalid) THEN 'deferrable'
+                ELSE 'missing' END INTO problem
+    FROM pg_index i
+    WHERE i.indrelid = lead_table AND i.indisunique AND i.indnkeyatts = 1
+      AND i.indkey[0] = attribute.attnum AND i.indpred IS NULL;
+    IF problem = 'missing' THEN
+        RAISE EXCEPTION 'key column "%" of table "%" is not unique', attribute.attname, lead_table
+            USING ERRCODE = 'invalid_table_definition',
+                  DETAIL = 'No valid unique index covers this column alone and every row.',
+                  HINT = format('CREATE UNIQUE INDEX CONCURRENTLY ON %s (%I);', lead_table, attribute.attname);
+    ELSIF problem = 'deferrable' THEN
+        RAISE EXCEPTION 'uniqueness of key column "%" of table "%" is deferrable', attribute.attname, lead_table
+            USING ERRCODE = 'invalid_table_definition',
+                  DETAIL = 'Until it is checked, two leads could have one key.',
+                  HINT = 'Make the constraint NOT DEFERRABLE.';
+    END IF;
+    RETURN attribute.attname;
+END
+$$;
+
+COMMENT ON FUNCTION lifecycle.find_key(regclass, name) IS
+'Part of lifecycle.track(), which see: the key column, or the error that says why there is none.';
+
+CREATE FUNCTION lifecycle.check_status_column(lead_table regclass, status_column name, model text) RETURNS boolean
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    attribute pg_attribute;
+    kind "char";
+    labels text;
+BEGIN
+    SELECT * INTO attribute FROM pg_attribute a
+    WHERE a.attrelid = lead_table AND a.attname = status_column AND a.attnum > 0 AND NOT a.attisdropped;
+    IF NOT FOUND THEN
+        IF status_column = 'lifecycle_status' THEN
+            SELECT string_agg(s.status, ', ' ORDER BY s.rank, s.status COLLATE "C") INTO labels
+            FROM lifecycle.stage s
+            WHERE s.model = check_status_column.model
+              AND s.status NOT IN (SELECT e.enumlabel FROM pg_enum e
+                                   WHERE e.enumtypid = 'lifecycle.lifecycle_status'::regtype);
+            IF labels IS NOT NULL THEN
+                RAISE EXCEPTION 'type lifecycle.lifecycle_status does not have all statuses of model "%"', model
+                    USING ERRCODE = 'datatype_mismatch',
+                          DETAIL = format('It lacks: %s.', labels),
+                          HINT = format('Add a status column of your own to %s (text, character varying or an enum) and name it: status_column => ''...''.', lead_table);
+            END IF;
+            RETURN false;
+        END IF;
+        RAISE EXCEPTION 'column "%" of table "%" does not exist', status_column, lead_table
+            USING ERRCODE = 'undefined_column',
+                  HINT = 'Leave out status_column, and a column lifecycle_status is added.';
+    END IF;
+    SELECT t.typtype INTO kind FROM pg_type t WHERE t.oid = attribute.atttypid;
+    IF kind <> 'e' AND attribute.atttypid NOT IN ('text'::regtype, 'varchar'::regtype) THEN
+        RAISE EXCEPTION 'status column "%" of table "%" is of type %', status_column, lead_table,
+                        format_type(attribute.atttypid, attribute.atttypmod)
+            USING ERRCODE = 'datatype_mismatch',
+                  DETAIL = 'A status column is an enum, text or character varying.',
+                  HINT = 'Leave out status_column, and a column lifecycle_status is added.';
+    END IF;
+    IF attribute.attgenerated <> '' THEN
+        RAISE EXCEPTION 'status column "%" of table "%" is a generated column', status_column, lead_table
+            USING ERRCODE = 'invalid_table_definition',
+                  HINT = 'Leave out status_column, and a column lifecycle_status is added.';
+    END IF;
+    IF kind = 'e' THEN
+        SELECT string_agg(s.status, ', ' ORDER BY s.rank, s.status COLLATE "C") INTO labels
+        FROM lifecycle.stage s
+        WHERE s.model = check_status_column.model
+          AND s.status NOT IN (SELECT e.enumlabel FROM pg_enum e WHERE e.enumtypid = attribute.atttypid);
+    ELSIF attribute.atttypmod > 0 THEN
+        SELECT string_agg(s.status, ', ' ORDER BY s.rank, s.status COLLATE "C") INTO labels
+        FROM lifecycle.stage s
+        WHERE s.model = check_status_column.model AND length(s.status) > attribute.atttypmod - 4;
+    END IF;
+    IF labels IS NOT NULL THEN
+        RAISE EXCEPTION 'type % of status column "%" does not have all statuses of model "%"',
+                        format_type(attribute.atttypid, attribute.atttypmod), status_column, model
+            USING ERRCODE = 'datatype_mismatch',
+                  DETAIL = format('It lacks: %s.', labels),
+                  HINT = CASE kind WHEN 'e' THEN format('ALTER TYPE %s ADD VALUE ..., or make a model of your own with lifecycle.copy_model().', attribute.atttypid::regtype)
+                                   ELSE 'Make the column wider.' END;
+    END IF;
+    EXECUTE format($q$SELECT string_agg(d.status, ', ' ORDER BY d.status COLLATE "C")
+                      FROM (SELECT DISTINCT %1$I::text FROM %2$s) AS d (status)
+                      WHERE d.status NOT IN (SELECT s.status FROM lifecycle.stage s WHERE s.model = $1)$q$,
+                   status_column, lead_table)
+    INTO labels USING model;
+    IF labels IS NOT NULL THEN
+        RAISE EXCEPTION 'table "%" has rows with a status that model "%" lacks', lead_table, model
+            USING ERRCODE = 'check_violation',
+                  DETAIL = format('The statuses are: %s.', labels),
+                  HINT = 'Make a model of your own with lifecycle.copy_model() and add them to it, or change the rows.';
+    END IF;
+    RETURN true;
+END
+$$;
+
+COMMENT ON FUNCTION lifecycle.check_status_column(regclass, name, text) IS
+'Part of lifecycle.track(), which see: whether the table has the status column, or the error that says why it cannot be one.';
+
+CREATE FUNCTION lifecycle.history_is_ours(history regclass, owner oid, key_type regtype) RETURNS boolean
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT pg_catalog.bool_and(a.attnum IS NOT NULL)
+       AND EXISTS (SELECT FROM pg_catalog.pg_class c
+                   WHERE c.oid = history AND c.relowner = owner AND c.relkind = 'r')
+       AND EXISTS (SELECT FROM pg_catalog.pg_trigger t
+                   WHERE t.tgrelid = history AND t.tgfoid = 'lifecycle.guard_history()'::pg_catalog.regprocedure)
+       AND NOT EXISTS (SELECT FROM lifecycle.program p WHERE p.history = history_is_ours.history)
+    FROM (VALUES ('lead', key_type), ('seq', 'integer'::pg_catalog.regtype), ('cycle', 'integer'),
+                 ('from_status', 'text'), ('from_since', 'timestamptz'), ('to_status', 'text'),
+                 ('at', 'timestamptz'), ('cause', 'text'), ('rule', 'text'), ('actor', 'text'),
+                 ('session_user_name', 'text'), ('reason', 'text'), ('demographic_score', 'float8'),
+                 ('behavior_score', 'float8'), ('source', 'text'), ('cohort', 'integer'),
+                 ('value', 'numeric'), ('entered_at', 'timestamptz'), ('cycle_since', 'timestamptz'),
+                 ('reached', 'text[]'), ('recorded_at', 'timestamptz')) AS needed (name, type)
+    LEFT JOIN pg_catalog.pg_attribute a
+           ON a.attrelid = history AND a.attname = needed.name::pg_catalog.name
+          AND a.atttypid = needed.type AND NOT a.attisdropped;
+END;
+
+COMMENT ON FUNCTION lifecycle.history_is_ours(regclass, oid, regtype) IS
+'Part of lifecycle.track(), which see: whether the table is a history that lifecycle.untrack() left.';
+
+CREATE FUNCTION lifecycle.create_history(lead_table regclass, key name, prefix name) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    leads pg_class;
+    space name;
+    key_type text;
+    refused text;
+    history text;
+    created text;
+    grantee text;
+BEGIN
+    SELECT * INTO leads FROM pg_class c WHERE c.oid = lead_table;
+    SELECT n.nspname INTO space FROM pg_namespace n WHERE n.oid = leads.relnamespace;
+    SELECT format_type(a.atttypid, a.atttypmod) || CASE WHEN a.attcollation <> t.typcollation
+               THEN format(' COLLATE %s', a.attcollation::regcollation) ELSE '' END INTO key_type
+    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+    WHERE a.attrelid = lead_table AND a.attname = key;
+    history := format('%I.%I', space, prefix || '_history');
+    refused := format('%I.%I', space, prefix || '_refused');
+
+    IF to_regclass(history) IS NULL THEN
+        EXECUTE format($q$
+            CREATE TABLE %s (
+                lead              %s NOT NULL,
+                seq               int NOT NULL,
+                cycle             int NOT NULL,
+                from_status       text,
+                from_since        timestamptz,
+                to_status         text,
+                at                timestamptz NOT NULL,
+                cause             text NOT NULL,
+                rule              text,
+                actor             text,
+                session_user_name text NOT NULL,
+                reason            text,
+                demographic_score double precision,
+                behavior_score    double precision,
+                source            text,
+                cohort            int,
+                value             numeric,
+                entered_at        timestamptz NOT NULL,
+                cycle_since       timestamptz NOT NULL,
+                reached           text[] NOT NULL,
+                recorded_at       timestamptz NOT NULL,
+                PRIMARY KEY (lead, seq)
+            )$q$, history, key_type);
+        EXECUTE format('CREATE INDEX %I ON %s (at)', left(prefix || '_history_at_idx', 63), history);
+        EXECUTE format('CREATE TRIGGER lifecycle_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s
+                        FOR EACH STATEMENT EXECUTE FUNCTION lifecycle.guard_history()', history);
+        EXECUTE format('COMMENT ON TABLE %s IS %L', history,
+                       format('One row for each move of the leads of %s, kept by lifecycle. Append-only.', lead_table));
+        EXECUTE (
+            SELECT string_agg(format('COMMENT ON COLUMN %s.%I IS %L', history, c.name, c.comment), '; ')
+            FROM (VALUES
+                ('lead', 'The key of the lead.'),
+                ('seq', 'The number of the move among those of its lead, from 1.'),
+                ('cycle', 'Which time the lead goes through the lifecycle, from 1.'),
+                ('from_status', 'The status that was left; NULL at an entry.'),
+                ('from_since', 'When the lead had come to that status.'),
+                ('to_status', 'The status that was entered; NULL at a removal.'),
+                ('at', 'When the move happened.'),
+                ('cause', 'entry, rule, write, import, backfill, rescore, correction or delete.'),
+                ('rule', 'The rule that decided, where one did.'),
+                ('actor', 'Who made the move, by the program''s expression or lifecycle.actor: a claim.'),
+                ('session_user_name', 'Who was connected: a fact.'),
+                ('reason', 'Why, by the program''s expression or lifecycle.reason.'),
+                ('demographic_score', 'The demographic score at the move.'),
+                ('behavior_score', 'The behaviour score at the move.'),
+                ('source', 'Where the lead came from, at its first entry.'),
+                ('cohort', 'The test group of the lead, at its first entry.'),
+                ('value', 'What the lead was worth at the move.'),
+                ('entered_at', 'When the lead first entered.'),
+                ('cycle_since', 'When its cycle began.'),
+                ('reached', 'The statuses reached in this cycle, by first visit; after a NULL those of earlier cycles only.'),
+                ('recorded_at', 'When the row was written.')) AS c (name, comment));
+        created := history;
+    END IF;
+    IF to_regclass(refused) IS NULL THEN
+        EXECUTE format($q$
+            CREATE TABLE %s (
+                lead        %s NOT NULL,
+                from_status text,
+                to_status   text,
+                at          timestamptz NOT NULL,
+                actor       text
+            )$q$, refused, key_type);
+        EXECUTE format('CREATE INDEX %I ON %s (lead)', left(prefix || '_refused_lead_idx', 63), refused);
+        EXECUTE format('COMMENT ON TABLE %s IS %L', refused,
+                       format('The moves of the leads of %s that on_illegal = ''keep'' did not let through.', lead_table));
+        created := concat_ws(', ', created, refused);
+    END IF;
+
+    -- What default privileges gave away is taken back; the table belongs to
+    -- the owner of the leads.
+    IF created IS NOT NULL THEN
+        EXECUTE format('REVOKE ALL ON %s FROM PUBLIC', created);
+        FOR grantee IN
+            SELECT DISTINCT g.grantee::regrole::text
+            FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) AS g
+            WHERE c.oid IN (history::regclass, refused::regclass) AND g.grantee NOT IN (0, c.relowner)
+        LOOP
+            EXECUTE format('REVOKE ALL ON %s FROM %s', created, grantee);
+        END LOOP;
+        IF created LIKE history || '%' THEN
+            EXECUTE format('ALTER TABLE %s OWNER TO %s', history, leads.relowner::regrole);
+        END IF;
+        IF created LIKE '%' || refused THEN
+            EXECUTE format('ALTER TABLE %s OWNER TO %s', refused, leads.relowner::regrole);
+        END IF;
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION lifecycle.create_history(regclass, name, name) IS
+'Part of lifecycle.track(), which see: creates the history and the table of refused moves where they are not there.';
+
+CREATE FUNCTION lifecycle.begin_tracking(
+    lead_table regclass, model text, key name, status_column name, prefix name,
+    entered text, source text, value text, actor text, reason text, cohort text,
+    on_illegal text, tz text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    leads pg_class;
+    space name;
+    program lifecycle.program;
+    differences text;
+    taken text;
+    has_status boolean;
+    status_added boolean;
+    adopts boolean;
+    key_type regtype;
+    history text;
+    refused text;
+    added text;
+    id int;
+BEGIN
+    IF lead_table IS NULL OR model IS NULL OR status_column IS NULL OR on_illegal IS NULL OR tz IS NULL THEN
+        RAISE EXCEPTION 'lead_table, model, status_column, on_illegal and tz must not be null'
+            USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    SELECT * INTO leads FROM pg_class c WHERE c.oid = lead_table;
+    SELECT n.nspname INTO space FROM pg_namespace n WHERE n.oid = leads.relnamespace;
+
+    IF NOT pg_has_role(leads.relowner, 'USAGE') THEN
+        RAISE EXCEPTION 'must be owner of table %', leads.relname
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = format('Let a member of role %s call lifecycle.track().', leads.relowner::regrole);
+    END IF;
+    IF leads.relkind IN ('v', 'm') THEN
+        RAISE EXCEPTION 'cannot track "%", which is a view', lead_table
+            USING ERRCODE = 'wrong_object_type', HINT = 'Track the table that the view reads.';
+    ELSIF leads.relkind = 'f' THEN
+        RAISE EXCEPTION 'cannot track "%", which is a foreign table', lead_table
+            USING ERRCODE = 'wrong_object_type', HINT = 'Track the table on the server that it is on.';
+    ELSIF leads.relkind = 'p' THEN
+        RAISE EXCEPTION 'cannot track "%", which is a partitioned table', lead_table
+            USING ERRCODE = 'feature_not_supported', HINT = 'Only plain tables are supported so far.';
+    ELSIF leads.relkind <> 'r' THEN
+        RAISE EXCEPTION 'cannot track "%", which is not a table', lead_table
+            USING ERRCODE = 'wrong_object_type';
+    ELSIF leads.relpersistence = 't' THEN
+        RAISE EXCEPTION 'cannot track "%", which is a temporary table', lead_table
+            USING ERRCODE = 'wrong_object_type', DETAIL = 'Its leads would be gone with the session.';
+    ELSIF leads.relpersistence = 'u' THEN
+        RAISE EXCEPTION 'cannot track "%", which is an unlogged table', lead_table
+            USING ERRCODE = 'wrong_object_type',
+                  DETAIL = 'Its leads would be gone after a crash, and their history would not.',
+                  HINT = format('ALTER TABLE %s SET LOGGED;', lead_table);
+    ELSIF leads.relispartition THEN
+        RAISE EXCEPTION 'cannot track "%", which is a partition', lead_table
+            USING ERRCODE = 'wrong_object_type', HINT = 'Track the partitioned table.';
+    ELSIF EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = lead_table) THEN
+        RAISE EXCEPTION 'cannot track "%", which inherits from another table', lead_table
+            USING ERRCODE = 'wrong_object_type', DETAIL = 'Its leads are rows of that table as well.';
+    ELSIF EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = lead_table) THEN
+        RAISE EXCEPTION 'cannot track "%", from which other tables inherit', lead_table
+            USING ERRCODE = 'wrong_object_type', DETAIL = 'Writes to their rows would not be seen.';
+    ELSIF space IN ('pg_catalog', 'information_schema', 'lifecycle') THEN
+        RAISE EXCEPTION 'cannot track "%", which is in schema "%"', lead_table, space
+            USING ERRCODE = 'wrong_object_type';
+    END IF;
+
+    IF on_illegal NOT IN ('error', 'keep') THEN
+        RAISE EXCEPTION 'on_illegal must be "error" or "keep", not "%"', on_illegal
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF NOT EXISTS (SELECT FROM lifecycle.model m WHERE m.name = model) THEN
+        RAISE EXCEPTION 'model "%" does not exist', model
+            USING ERRCODE = 'undefined_object',
+                  HINT = (SELECT format('The models are: %s.', string_agg(m.name, ', ' ORDER BY m.name)) FROM lifecycle.model m);
+    END IF;
+    IF NOT EXISTS (SELECT FROM lifecycle.stage s WHERE s.model = model AND s.rank IS NOT NULL) THEN
+        RAISE EXCEPTION 'model "%" has no stage with a rank', model
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'A lead without a status enters on the stage of the lowest rank.';
+    END IF;
+    PERFORM now() AT TIME ZONE tz;
+
+    key := lifecycle.find_key(lead_table, key);
+    prefix := coalesce(prefix, leads.relname);
+    history := format('%I.%I', space, prefix || '_history');
+    refused := format('%I.%I', space, prefix || '_refused');
+
+    SELECT * INTO program FROM lifecycle.program p WHERE p.lead_table = lead_table;
+    IF FOUND THEN
+        SELECT string_agg(format('%s is %s, not %s', d.name, coalesce(quote_literal(d.has), 'null'), coalesce(quote_literal(d.wanted), 'null')), '; ')
+        INTO differences
+        FROM (VALUES ('model', program.model, model), ('key', program.key, key),
+                     ('status_column', program.status_column, status_column), ('prefix', program.prefix, prefix),
+                     ('entered', program.entered, entered), ('source', program.source, source),
+                     ('value', program.value, value), ('actor', program.actor, actor),
+                     ('reason', program.reason, reason), ('cohort', program.cohort, cohort),
+                     ('on_illegal', program.on_illegal, on_illegal), ('tz', program.tz, tz)) AS d (name, has, wanted)
+        WHERE d.has IS DISTINCT FROM d.wanted;
+        IF differences IS NOT NULL THEN
+            RAISE EXCEPTION 'table "%" is tracked already, in another way', lead_table
+                USING ERRCODE = 'duplicate_object',
+                      DETAIL = differences || '.',
+                      HINT = format('UPDATE lifecycle.program SET ... WHERE lead_table = %L::regclass; key, status_column and prefix change by lifecycle.untrack() and lifecycle.track(), which keeps the history.', lead_table);
+        END IF;
+        RETURN;
+    END IF;
+
+    IF octet_length(prefix || '_history') > 63 THEN
+        RAISE EXCEPTION 'name "%" is too long', prefix || '_history'
+            USING ERRCODE = 'name_too_long', HINT = 'Give a shorter one: prefix => ''...''.';
+    END IF;
+    has_status := lifecycle.check_status_column(lead_table, status_column, model);
+    IF status_column IN (key, 'lifecycle_since', 'lifecycle_seq', 'demographic_score') THEN
+        RAISE EXCEPTION 'column "%" of table "%" cannot be its status column', status_column, lead_table
+            USING ERRCODE = 'invalid_table_definition';
+    END IF;
+
+    -- A history that untrack() left is taken up again, and our columns with
+    -- it; anybody else's table or column of that name is not ours to write.
+    SELECT a.atttypid INTO key_type FROM pg_attribute a WHERE a.attrelid = lead_table AND a.attname = key;
+    adopts := to_regclass(history) IS NOT NULL
+              AND lifecycle.history_is_ours(to_regclass(history), leads.relowner, key_type);
+    SELECT c.oid::regclass INTO taken
+    FROM pg_class c
+    WHERE c.relnamespace = leads.relnamespace
+      AND c.relname IN (prefix || '_history', prefix || '_refused')
+      AND NOT adopts
+    LIMIT 1;
+    IF taken IS NOT NULL THEN
+        RAISE EXCEPTION 'relation "%" already exists', taken
+            USING ERRCODE = 'duplicate_table',
+                  DETAIL = format('It is not a history that lifecycle.untrack() of %s left.', lead_table),
+                  HINT = 'Choose other names with prefix => ''...''.';
+    END IF;
+    SELECT a.attname INTO taken
+    FROM pg_attribute a
+    WHERE a.attrelid = lead_table AND NOT a.attisdropped
+      AND a.attname IN ('lifecycle_since', 'lifecycle_seq', 'demographic_score')
+      AND (NOT adopts OR a.atttypid <> CASE a.attname WHEN 'lifecycle_since' THEN 'timestamptz'::regtype
+                                                      WHEN 'lifecycle_seq' THEN 'int'::regtype
+                                                      ELSE 'float8'::regtype END)
+    LIMIT 1;
+    -- a status column that untrack() left is still one that we added
+    status_added := NOT has_status OR (adopts AND status_column = 'lifecycle_status' AND EXISTS (
+        SELECT FROM pg_attribute a
+        WHERE a.attrelid = lead_table AND a.attname = status_column
+          AND a.atttypid = 'lifecycle.lifecycle_status'::regtype));
+    IF taken IS NOT NULL THEN
+        RAISE EXCEPTION 'column "%" of table "%" already exists', taken, lead_table
+            USING ERRCODE = 'duplicate_column',
+                  DETAIL = 'Lifecycle keeps a column of that name and would overwrite what is in it.',
+                  HINT = format('ALTER TABLE %s RENAME COLUMN %I TO ...;', lead_table, taken);
+    END IF;
+
+    PERFORM lifecycle.create_history(lead_table, key, prefix);
+    id := lifecycle.register_program(lead_table, model, key, status_column, prefix,
+                                     history::regclass, refused::regclass,
+                                     status_added, entered, source, value, actor, reason, cohort, on_illegal, tz);
+
+    -- From here on the lead table is locked.
+    SELECT string_agg(format('ADD COLUMN %I %s', c.name, c.type), ', ')
+    INTO added
+    FROM (VALUES (status_column, 'lifecycle.lifecycle_status'), ('lifecycle_since', 'timestamptz'),
+                 ('lifecycle_seq', 'int'), ('demographic_score', 'double precision')) AS c (name, type)
+    WHERE NOT EXISTS (SELECT FROM pg_attribute a
+                      WHERE a.attrelid = lead_table AND a.attname = c.name AND NOT a.attisdropped);
+    EXECUTE CASE WHEN added IS NULL THEN format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', lead_table)
+                 ELSE format('ALTER TABLE %s %s', lead_table, added) END;
+    EXECUTE format('CREATE TRIGGER lifecycle_before_statement BEFORE INSERT OR UPDATE OR DELETE ON %s
+                    FOR EACH STATEMENT EXECUTE FUNCTION lifecycle.lead_statement(%L)', lead_table, id);
+    EXECUTE format('CREATE TRIGGER zz_lifecycle_before_row BEFORE INSERT OR UPDATE ON %s
+                    FOR EACH ROW EXECUTE FUNCTION lifecycle.lead_before_row(%L)', lead_table, id);
+    EXECUTE format('CREATE TRIGGER lifecycle_after_insert AFTER INSERT ON %s
+                    FOR EACH ROW EXECUTE FUNCTION lifecycle.lead_after_row(%L)', lead_table, id);
+    -- A later BEFORE trigger may have set the status behind ours, so the status
+    -- is looked at as well. A condition would forbid the owner of a column to
+    -- change its type; on a status column of his own there is none.
+    EXECUTE format('CREATE TRIGGER lifecycle_after_update AFTER UPDATE ON %s FOR EACH ROW %s
+                    EXECUTE FUNCTION lifecycle.lead_after_row(%L)', lead_table,
+                   CASE WHEN status_added THEN
+                       format('WHEN (OLD.lifecycle_seq IS DISTINCT FROM NEW.lifecycle_seq OR OLD.%1$I IS DISTINCT FROM NEW.%1$I)', status_column)
+                   ELSE '' END, id);
+    EXECUTE format('CREATE TRIGGER lifecycle_after_delete AFTER DELETE ON %s
+                    FOR EACH ROW EXECUTE FUNCTION lifecycle.lead_after_row(%L)', lead_table, id);
+    EXECUTE format('CREATE TRIGGER lifecycle_after_statement AFTER INSERT OR UPDATE OR DELETE ON %s
+                    FOR EACH STATEMENT EXECUTE FUNCTION lifecycle.lead_statement(%L)', lead_table, id);
+    EXECUTE format('CREATE TRIGGER lifecycle_truncate BEFORE TRUNCATE ON %s
+                    FOR EACH STATEMENT EXECUTE FUNCTION lifecycle.lead_truncate(%L)', lead_table, id);
+END
+$$;
+
+COMMENT ON FUNCTION lifecycle.begin_tracking(regclass, text, name, name, name, text, text, text, text, text, text, text, text) IS
+'Part of lifecycle.track(), which see: the same, with canonical expressions.';
+
+CREATE FUNCTION lifecycle.track(
+    lead_table regclass, model text DEFAULT 'standard', key name DEFAULT NULL,
+    status_column name DEFAULT 'lifecycle_status', prefix name DEFAULT NULL,
+    entered text DEFAULT NULL, source text DEFAULT NULL, value text DEFAULT NULL,
+    actor text DEFAULT NULL, reason text DEFAULT NULL, cohort text DEFAULT NULL,
+    on_illegal text DEFAULT 'error', tz text DEFAULT 'UTC') RETURNS void
+    LANGUAGE sql
+BEGIN ATOMIC
+    SELECT lifecycle.begin_tracking(
+        lead_table, model, key, status_column, prefix,
+        lifecycle.canonical(lead_table, 'entered', entered),
+        lifecycle.canonical(lead_table, 'source', source),
+        lifecycle.canonical(lead_table, 'value', value),
+        lifecycle.canonical(lead_table, 'actor', actor),
+        lifecycle.canonical(lead_table, 'reason', reason),
+        lifecycle.canonical(lead_table, 'cohort', cohort),
+        on_illegal, tz);
+END;
+
+COMMENT ON FUNCTION lifecycle.track(regclass, text, name, name, name, text, text, text, text, text, text, text, text) IS
+'Puts a table of leads under a lifecycle: every later INSERT, UPDATE, DELETE, COPY, MERGE and TRUNCATE is judged by the model and recorded in <prefix>_history. Existing rows are not touched; their leads enter with their first write or by backfill.
+lead_table: a plain table, of which the caller is owner.
+model: a row of lifecycle.model.
+key: a column that is unique, not deferrable, and NOT NULL; by default the primary key.
+status_column: an enum, text or character varying column; by default lifecycle_status, which is added.
+prefix: what the names of the history and the table of refused moves begin with; by default the table''s name.
+entered (timestamptz), source (text), value (numeric), actor (text), reason (text), cohort (int): SQL expressions over one row, without subqueries, aggregates and volatile functions.
+on_illegal: "error", or "keep" to write the row, keep the status and note the move in <prefix>_refused.
+tz: the time zone whose days the reports use.
+Called again with the same arguments it does nothing. It takes ACCESS EXCLUSIVE on the table last, for an instant, and honours lock_timeout. Errors: 42501 not the owner, 42809 not a plain table, 42P16 no suitable key, 42804 wrong type, 42P07 and 42701 a name is taken, 42704 no such model, 23514 rows with a status that the model lacks, 42710 tracked in another way; and what is wrong with an expression, with its position.';
+
+CREATE FUNCTION lifecycle.untrack(lead_table regclass, drop_data boolean DEFAULT false) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    leads pg_class;
+    program lifecycle.program;
+    tracked boolean;
+    trigger_name name;
+    found_trigger boolean := false;
+BEGIN
+    IF lead_table IS NULL OR drop_data IS NULL THEN
+        RAISE EXCEPTION 'lead_table and drop_data must not be null' USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    SELECT * INTO leads FROM pg_class c WHERE c.oid = lead_table;
+    IF NOT pg_has_role(leads.relowner, 'USAGE') THEN
+        RAISE EXCEPTION 'must be owner of table %', leads.relname
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = format('Let a member of role %s call lifecycle.untrack().', leads.relowner::regrole);
+    END IF;
+    SELECT * INTO program FROM lifecycle.program p WHERE p.lead_table = lead_table;
+    tracked := FOUND;
+    -- also the triggers of a program whose row is gone
+    FOR trigger_name IN
+        SELECT t.tgname
+        FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+        WHERE t.tgrelid = lead_table AND NOT t.tgisinternal
+          AND p.pronamespace = 'lifecycle'::regnamespace AND p.proname LIKE 'lead\_%'
+    LOOP
+        found_trigger := true;
+        EXECUTE format('DROP TRIGGER %I ON %s', trigger_name, lead_table);
+    END LOOP;
+    IF NOT tracked AND NOT found_trigger THEN
+        RAISE EXCEPTION 'table "%" is not tracked', lead_table
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'The tracked tables are the rows of lifecycle.program.';
+    END IF;
+    PERFORM lifecycle.unregister_program(lead_table);
+    IF drop_data AND tracked THEN
+        EXECUTE format('DROP TABLE IF EXISTS %s, %s', program.history, program.refused);
+        EXECUTE format('ALTER TABLE %s DROP COLUMN IF EXISTS lifecycle_since, DROP COLUMN IF EXISTS lifecycle_seq,
+                        DROP COLUMN IF EXISTS demographic_score', lead_table);
+        IF program.status_added THEN
+            EXECUTE format('ALTER TABLE %s DROP COLUMN IF EXISTS %I', lead_table, program.status_column);
+        END IF;
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION lifecycle.untrack(regclass, boolean) IS
+'Makes the table an ordinary one again: triggers and registration go; columns, history and the table of refused moves stay, and lifecycle.track() takes them up again. drop_data => true drops them, too, except for a status column that was there before. The caller must own the table. Errors: 42501 not the owner, 55000 not tracked.';

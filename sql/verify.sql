@@ -1,0 +1,113 @@
+-- verify(): does the history tell one consistent story, and the leads the same?
+
+CREATE FUNCTION lifecycle.verify(lead_table regclass)
+    RETURNS TABLE ("check" text, lead text, detail text)
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    program lifecycle.program := lifecycle.program_of(lead_table);
+    history regclass := lifecycle.readable_history(program);
+BEGIN
+    RETURN QUERY
+    SELECT 'trigger', NULL::text,
+           format('trigger %s on %s is %s', needed.name, program.lead_table,
+                  CASE WHEN t.oid IS NULL THEN 'missing' ELSE 'disabled' END)
+    FROM (VALUES ('lifecycle_before_statement', program.lead_table), ('zz_lifecycle_before_row', program.lead_table),
+                 ('lifecycle_after_insert', program.lead_table), ('lifecycle_after_update', program.lead_table),
+                 ('lifecycle_after_delete', program.lead_table), ('lifecycle_after_statement', program.lead_table),
+                 ('lifecycle_truncate', program.lead_table), ('lifecycle_guard', program.history)) AS needed (name, relation)
+    LEFT JOIN pg_trigger t ON t.tgrelid = needed.relation AND t.tgname = needed.name
+    WHERE t.oid IS NULL OR t.tgenabled NOT IN ('O', 'A');
+
+    RETURN QUERY EXECUTE format($q$
+        WITH path AS (
+            SELECT s.status FROM lifecycle.stage s WHERE s.model = $1 AND s.rank IS NOT NULL
+        ), moves AS (
+            SELECT h.*,
+                   h.to_status IN (SELECT p.status FROM path p) AS on_path,
+                   lead(h.cause) OVER w IS NOT DISTINCT FROM 'correction' AS void,
+                   lag(h.cause) OVER w IS NOT DISTINCT FROM 'correction' OR h.cause = 'correction' AS corrected
+            FROM %s h
+            WINDOW w AS (PARTITION BY h.lead ORDER BY h.seq)
+        ), seen AS (
+            SELECT m.*, bool_or(m.on_path AND NOT m.void) OVER (PARTITION BY m.lead, m.cycle ORDER BY m.seq) AS touched
+            FROM moves m
+        ), pairs AS (
+            SELECT s.*,
+                   lag(s.seq) OVER w AS p_seq, lag(s.cycle) OVER w AS p_cycle, lag(s.to_status) OVER w AS p_to,
+                   lag(s.at) OVER w AS p_at, lag(s.on_path) OVER w AS p_on_path, lag(s.touched) OVER w AS p_touched,
+                   lag(s.entered_at) OVER w AS p_entered_at, lag(s.cycle_since) OVER w AS p_cycle_since,
+                   lag(s.reached) OVER w AS p_reached, lag(s.source) OVER w AS p_source, lag(s.cohort) OVER w AS p_cohort
+            FROM seen s
+            WINDOW w AS (PARTITION BY s.lead ORDER BY s.seq)
+        )
+        SELECT f."check", p.lead::text, f.detail
+        FROM pairs p
+        CROSS JOIN LATERAL (VALUES
+            ('gap', p.seq IS DISTINCT FROM coalesce(p.p_seq, 0) + 1,
+             format('move %%s follows move %%s', p.seq, coalesce(p.p_seq, 0))),
+            ('gap', p.from_status IS DISTINCT FROM p.p_to,
+             format('move %%s leaves %%s, but the lead was %%s', p.seq, coalesce(p.from_status, '(nothing)'), coalesce(p.p_to, '(nothing)'))),
+            ('gap', p.from_status IS NULL AND p.to_status IS NULL,
+             format('move %%s leads from nothing to nothing', p.seq)),
+            ('gap', p.from_since IS DISTINCT FROM CASE WHEN p.p_to IS NOT NULL THEN p.p_at END,
+             format('move %%s closes a visit since %%s, which began at %%s', p.seq, p.from_since, p.p_at)),
+            ('overlap', p.at < p.p_at,
+             format('move %%s at %%s is before move %%s at %%s', p.seq, p.at, p.p_seq, p.p_at)),
+            ('cycle', p.cycle IS DISTINCT FROM CASE
+                 WHEN p.p_seq IS NULL THEN 1
+                 WHEN p.to_status IS NULL OR p.cause = 'correction' THEN p.p_cycle
+                 WHEN p.p_to IS NULL THEN p.p_cycle + 1
+                 WHEN NOT p.p_on_path AND p.on_path AND p.p_touched THEN p.p_cycle + 1
+                 ELSE p.p_cycle END,
+             format('move %%s is in cycle %%s after cycle %%s', p.seq, p.cycle, coalesce(p.p_cycle, 0))),
+            ('cycle', p.cycle_since IS DISTINCT FROM CASE WHEN p.cycle IS DISTINCT FROM p.p_cycle THEN p.at ELSE p.p_cycle_since END,
+             format('cycle of move %%s is said to begin at %%s', p.seq, p.cycle_since)),
+            ('cycle', NOT p.corrected AND p.reached IS DISTINCT FROM CASE
+                 WHEN p.p_seq IS NULL THEN ARRAY[p.to_status]
+                 WHEN p.to_status IS NULL THEN p.p_reached
+                 ELSE lifecycle.reached_add(p.p_reached, p.to_status, p.cycle <> p.p_cycle) END,
+             format('move %%s says that %%s were reached', p.seq, p.reached)),
+            ('entry', p.entered_at IS DISTINCT FROM coalesce(p.p_entered_at, p.at),
+             format('move %%s says that the lead entered at %%s', p.seq, p.entered_at)),
+            ('entry', p.p_seq IS NOT NULL AND (p.source IS DISTINCT FROM p.p_source OR p.cohort IS DISTINCT FROM p.p_cohort),
+             format('move %%s has source %%s and cohort %%s', p.seq, coalesce(p.source, '(none)'), coalesce(p.cohort::text, '(none)')))
+        ) AS f ("check", fails, detail)
+        WHERE f.fails
+        ORDER BY p.lead, p.seq$q$, history)
+    USING program.model;
+
+    RETURN QUERY EXECUTE format($q$
+        SELECT 'status', coalesce(l.key, m.lead)::text,
+               CASE WHEN m.lead IS NULL THEN format('the lead is %%s, but has no history', coalesce(l.status, '(null)'))
+                    WHEN l.key IS NULL THEN format('the lead is gone, but its last move was to %%s', m.to_status)
+                    WHEN m.to_status IS NULL THEN format('the lead is %%s, but its last move was its removal', coalesce(l.status, '(null)'))
+                    WHEN l.status IS DISTINCT FROM m.to_status THEN
+                         format('the lead is %%s, but its last move was to %%s', coalesce(l.status, '(null)'), m.to_status)
+                    ELSE format('the lead has move %%s at %%s, but its last move was %%s at %%s', l.seq, l.since, m.seq, m.at) END
+        FROM (SELECT %1$I AS key, %2$I::text AS status, lifecycle_since AS since, lifecycle_seq AS seq FROM %3$s) AS l
+        FULL JOIN (SELECT DISTINCT ON (h.lead) h.lead, h.seq, h.to_status, h.at FROM %4$s h ORDER BY h.lead, h.seq DESC) AS m
+               ON m.lead = l.key
+        WHERE CASE WHEN l.key IS NULL THEN m.to_status IS NOT NULL
+                   WHEN m.lead IS NULL THEN l.seq IS NOT NULL
+                   ELSE (l.status, l.seq, l.since) IS DISTINCT FROM (m.to_status, m.seq, m.at) END
+        ORDER BY coalesce(l.key, m.lead)$q$,
+        program.key, program.status_column, program.lead_table, history);
+
+    RETURN QUERY EXECUTE format($q$
+        SELECT 'conservation', NULL::text,
+               format('%%s leads are %%s, but %%s came and %%s went', coalesce(l.n, 0), status, coalesce(i.n, 0), coalesce(o.n, 0))
+        FROM (SELECT h.to_status AS status, count(*) AS n FROM %1$s h WHERE h.to_status IS NOT NULL GROUP BY 1) AS i
+        FULL JOIN (SELECT h.from_status AS status, count(*) AS n FROM %1$s h WHERE h.from_status IS NOT NULL GROUP BY 1) AS o USING (status)
+        FULL JOIN (SELECT %2$I::text AS status, count(*) AS n FROM %3$s WHERE lifecycle_seq IS NOT NULL GROUP BY 1) AS l USING (status)
+        WHERE coalesce(l.n, 0) <> coalesce(i.n, 0) - coalesce(o.n, 0)
+        ORDER BY status$q$, history, program.status_column, program.lead_table);
+END
+$$;
+
+COMMENT ON FUNCTION lifecycle.verify(regclass) IS
+'Checks a tracked table against its history; no rows: all is well. Needs SELECT on both.
+check: ''trigger'', one of ours is missing or disabled; ''gap'', a move is missing or does not leave what the one before entered; ''overlap'', a move is before the one before it; ''cycle'', a cycle, its start or what it reached is not what the moves say; ''entry'', the first entry, source or cohort changed between moves; ''status'', the lead''s row is not what its last move says; ''conservation'', the leads in a status are not those that came less those that went.
+lead: its key; NULL where it is about the table. detail: what is wrong. Leads that are older than lifecycle.track() and have not moved since are not in the history, which is no fault.
+Errors: 55000 not tracked, 42501 no SELECT.';

@@ -1,0 +1,101 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *	  The differences between PostgreSQL 15, 16, 17 and 18 that lifecycle
+ *	  meets, each behind one name.
+ *
+ * The rest of the code is written for the newest spelling.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef LIFECYCLE_COMPAT_H
+#define LIFECYCLE_COMPAT_H
+
+#include "postgres.h"
+
+#if PG_VERSION_NUM < 150000
+#error "lifecycle needs PostgreSQL 15 or later"
+#endif
+
+#include "access/genam.h"
+#include "executor/executor.h"
+#include "storage/proc.h"
+#include "utils/acl.h"
+#include "utils/guc.h"
+#include "utils/guc_tables.h"
+
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+#if PG_VERSION_NUM < 160000
+#define object_ownercheck(classid, objectid, roleid) \
+	pg_class_ownercheck((objectid), (roleid))
+#endif
+
+/* The number of the transaction that this backend runs, never used twice. */
+#if PG_VERSION_NUM >= 170000
+#define LcLocalTransactionId() (MyProc ? MyProc->vxid.lxid : InvalidLocalTransactionId)
+#else
+#define LcLocalTransactionId() (MyProc ? MyProc->lxid : InvalidLocalTransactionId)
+#endif
+
+/* Memory for the "extra" of a setting, released by the server. */
+#if PG_VERSION_NUM >= 160000
+#define lc_guc_malloc(size) guc_malloc(LOG, (size))
+#else
+#define lc_guc_malloc(size) malloc(size)
+#endif
+
+/* Pin search_path inside a GUC nest level: catalog first, temporary last. */
+#if PG_VERSION_NUM < 170000
+static inline void
+RestrictSearchPath(void)
+{
+	set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
+					  PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+#endif
+
+#if PG_VERSION_NUM >= 160000
+#define lc_insert_index_tuples(rri, slot, estate) \
+	ExecInsertIndexTuples((rri), (slot), (estate), false, false, NULL, NIL, false)
+#else
+#define lc_insert_index_tuples(rri, slot, estate) \
+	ExecInsertIndexTuples((rri), (slot), (estate), false, false, NULL, NIL)
+#endif
+
+#if PG_VERSION_NUM >= 180000
+#define lc_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan((heap), (index), (snapshot), NULL, (nkeys), 0)
+#else
+#define lc_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan((heap), (index), (snapshot), (nkeys), 0)
+#endif
+
+/*
+ * Whether the setting was given a value inside the transaction that is
+ * running, as its stack of values tells; needed once, while the library loads
+ * and takes over values that were set before.
+ */
+static inline bool
+lc_setting_is_stacked(const char *name)
+{
+#if PG_VERSION_NUM >= 160000
+	struct config_generic *conf = find_option(name, false, true, ERROR);
+
+	return conf != NULL && conf->stack != NULL;
+#else
+	struct config_generic **all = get_guc_variables();
+	int			n = GetNumConfigOptions();
+
+	for (int i = 0; i < n; i++)
+	{
+		if (strcmp(all[i]->name, name) == 0)
+			return all[i]->stack != NULL;
+	}
+	return false;
+#endif
+}
+
+#endif							/* LIFECYCLE_COMPAT_H */

@@ -1,0 +1,592 @@
+/*-------------------------------------------------------------------------
+ *
+ * expr.c
+ *	  A user's SQL expression over one row of a table: from text to something
+ *	  checked, canonical, cached, and run with the rights of the table's owner.
+ *
+ * Two steps.  lc_expr_canonical() takes what a user typed, under the search
+ * path of the user, refuses what must not be, and gives the fully qualified
+ * text that is stored.  lc_expr_eval() compiles the stored text at first use,
+ * under a pinned search path, and keeps it for the session.
+ *
+ * Security.  The expression belongs to the owner of the table, and runs for
+ * everybody who writes the table.  So it is parsed, folded and initialised
+ * (where EXECUTE is checked) as the owner in a security-restricted operation;
+ * and where it calls anything that is not built in, it is evaluated so, too.
+ * An expression of built-in functions alone cannot tell as whom it runs, and
+ * pays for no switch.
+ *
+ * Lifetime.  A compiled form lives in a memory context below the one given to
+ * lc_expr_make().  It is thrown away at the next use after a function or type
+ * that it hangs on changed, and after an evaluation of foreign code failed;
+ * never while it runs.  A change of the table throws away the whole program.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "lifecycle.h"
+
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/transam.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parse_coerce.h"
+#include "parser/parse_collate.h"
+#include "parser/parse_expr.h"
+#include "parser/parse_node.h"
+#include "parser/parse_relation.h"
+#include "parser/parser.h"
+#include "rewrite/rewriteHandler.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/ruleutils.h"
+#include "utils/syscache.h"
+
+PG_FUNCTION_INFO_V1(lifecycle_canonical);
+
+/* For the error context of whatever goes wrong in an expression. */
+typedef struct ExprErrorContext
+{
+	const char *what;
+	const char *table;
+	const char *source;			/* set while it is compiled */
+} ExprErrorContext;
+
+/* Where the caller was before the switch to the owner. */
+typedef struct SavedUser
+{
+	Oid			userid;
+	int			sec_context;
+	int			guc_level;
+} SavedUser;
+
+/*
+ * Name the expression; and point at the mistake inside its own text rather
+ * than at the same offset of the statement that happens to run.
+ */
+static void
+expr_error_callback(void *arg)
+{
+	ExprErrorContext *ctx = arg;
+
+	if (ctx->source != NULL)
+	{
+		int			position = geterrposition();
+
+		if (position > 0)
+		{
+			errposition(0);
+			internalerrposition(position);
+			internalerrquery(ctx->source);
+		}
+	}
+	errcontext("expression for \"%s\" of table \"%s\"", ctx->what, ctx->table);
+}
+
+/*
+ * Become the owner, unable to leave it, and where asked with a search path
+ * that no one else can put anything into.  An error undoes all three by
+ * itself, with the (sub)transaction.
+ */
+static void
+become_owner(Oid owner, bool pin_search_path, SavedUser *saved)
+{
+	GetUserIdAndSecContext(&saved->userid, &saved->sec_context);
+	SetUserIdAndSecContext(owner, saved->sec_context | SECURITY_RESTRICTED_OPERATION);
+	saved->guc_level = NewGUCNestLevel();
+	if (pin_search_path)
+		RestrictSearchPath();
+}
+
+static void
+become_caller(const SavedUser *saved)
+{
+	AtEOXact_GUC(false, saved->guc_level);
+	SetUserIdAndSecContext(saved->userid, saved->sec_context);
+}
+
+/*
+ * The raw expression of the text.  The grammar of a PL/pgSQL expression lets
+ * whole queries through; only a bare expression is one for us.
+ */
+static Node *
+parse_bare_expression(const char *source)
+{
+	List	   *raw = raw_parser(source, RAW_PARSE_PLPGSQL_EXPR);
+	SelectStmt *stmt = (SelectStmt *) linitial_node(RawStmt, raw)->stmt;
+	ResTarget  *target;
+
+	if (!IsA(stmt, SelectStmt) || stmt->op != SETOP_NONE || list_length(stmt->targetList) != 1 ||
+		stmt->distinctClause || stmt->intoClause || stmt->fromClause || stmt->whereClause ||
+		stmt->groupClause || stmt->havingClause || stmt->windowClause || stmt->valuesLists ||
+		stmt->sortClause || stmt->limitOffset || stmt->limitCount || stmt->lockingClause ||
+		stmt->withClause)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("an expression over one row is expected"),
+				 errdetail("The text holds a query, or more than one expression."),
+				 errposition(1)));
+	target = linitial_node(ResTarget, stmt->targetList);
+	if (target->name != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("an expression over one row is expected"),
+				 errdetail("The expression has a column alias."),
+				 errposition(1)));
+	return target->val;
+}
+
+typedef struct RefuseContext
+{
+	ParseState *pstate;
+	Relation	rel;
+} RefuseContext;
+
+static bool
+function_is_volatile(Oid funcid, void *context)
+{
+	return func_volatile(funcid) == PROVOLATILE_VOLATILE;
+}
+
+static void
+refuse(RefuseContext *ctx, int sqlstate, const char *message, const char *detail, Node *node)
+{
+	ereport(ERROR,
+			(errcode(sqlstate),
+			 errmsg("%s", message),
+			 detail ? errdetail("%s", detail) : 0,
+			 parser_errposition(ctx->pstate, exprLocation(node))));
+}
+
+/* Our own columns, which an expression may not read: they are its outcome. */
+static bool
+is_governed_column(Relation rel, AttrNumber attno)
+{
+	const char *name = NameStr(TupleDescAttr(RelationGetDescr(rel), attno - 1)->attname);
+
+	return strcmp(name, "lifecycle_status") == 0 ||
+		strcmp(name, "lifecycle_since") == 0 ||
+		strcmp(name, "lifecycle_seq") == 0;
+}
+
+/*
+ * Refuse what cannot be answered from one row at one instant, or would answer
+ * from what the expression itself decides.  Runs on the transformed tree, so
+ * that what operators and casts call is seen as well.
+ */
+static bool
+refuse_walker(Node *node, void *context)
+{
+	RefuseContext *ctx = context;
+
+	if (node == NULL)
+		return false;
+	switch (nodeTag(node))
+	{
+		case T_SubLink:
+			refuse(ctx, ERRCODE_FEATURE_NOT_SUPPORTED, "cannot use a subquery in this expression",
+				   "The expression sees one row and nothing else.", node);
+			break;
+		case T_Aggref:
+		case T_GroupingFunc:
+			refuse(ctx, ERRCODE_GROUPING_ERROR, "cannot use an aggregate function in this expression",
+				   "The expression sees one row and nothing else.", node);
+			break;
+		case T_WindowFunc:
+			refuse(ctx, ERRCODE_WINDOWING_ERROR, "cannot use a window function in this expression",
+				   "The expression sees one row and nothing else.", node);
+			break;
+		case T_FuncExpr:
+			if (((FuncExpr *) node)->funcretset)
+				refuse(ctx, ERRCODE_FEATURE_NOT_SUPPORTED,
+					   "cannot use a set-returning function in this expression", NULL, node);
+			break;
+		case T_OpExpr:
+			if (((OpExpr *) node)->opretset)
+				refuse(ctx, ERRCODE_FEATURE_NOT_SUPPORTED,
+					   "cannot use a set-returning function in this expression", NULL, node);
+			break;
+		case T_Var:
+			{
+				Var		   *var = (Var *) node;
+
+				if (var->varattno == InvalidAttrNumber)
+					refuse(ctx, ERRCODE_FEATURE_NOT_SUPPORTED,
+						   "cannot use the whole row in this expression",
+						   "Name the columns that it reads.", node);
+				if (var->varattno < 0)
+					refuse(ctx, ERRCODE_FEATURE_NOT_SUPPORTED,
+						   "cannot use a system column in this expression", NULL, node);
+				if (is_governed_column(ctx->rel, var->varattno))
+					refuse(ctx, ERRCODE_INVALID_COLUMN_REFERENCE,
+						   "cannot use a column that lifecycle keeps in this expression",
+						   "The status, its time and its number are what a write leads to, not what it is judged by.",
+						   node);
+			}
+			break;
+		default:
+			break;
+	}
+	if (IsA(node, NextValueExpr) || check_functions_in_node(node, function_is_volatile, NULL))
+		refuse(ctx, ERRCODE_INVALID_OBJECT_DEFINITION, "cannot use a volatile function in this expression",
+			   "The same row must give the same answer.", node);
+	return expression_tree_walker(node, refuse_walker, context);
+}
+
+/*
+ * From text to a transformed expression of the wanted type, or an error that
+ * says what is wrong with it.
+ */
+static Node *
+transform_expression(Relation rel, const char *what, const char *source, Oid type)
+{
+	ParseState *pstate = make_parsestate(NULL);
+	ParseNamespaceItem *nsitem;
+	RefuseContext ctx;
+	Node	   *node;
+	Node	   *coerced;
+	Oid			given;
+
+	pstate->p_sourcetext = source;
+	node = parse_bare_expression(source);
+	nsitem = addRangeTableEntryForRelation(pstate, rel, AccessShareLock, NULL, false, true);
+	addNSItemToQuery(pstate, nsitem, true, true, true);
+	node = transformExpr(pstate, node, EXPR_KIND_OTHER);
+	ctx.pstate = pstate;
+	ctx.rel = rel;
+	refuse_walker(node, &ctx);
+
+	given = getBaseType(exprType(node));
+	if (type == TIMESTAMPTZOID && (given == TIMESTAMPOID || given == DATEOID))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("expression for \"%s\" gives %s, not timestamp with time zone",
+						what, format_type_be(given)),
+				 errdetail("Which instant that is would depend on the time zone of each session."),
+				 errhint("Name the time zone, as in: (%s) AT TIME ZONE 'UTC'.",
+						 given == DATEOID ? psprintf("(%s)::timestamp", source) : source),
+				 parser_errposition(pstate, exprLocation(node))));
+	coerced = coerce_to_target_type(pstate, node, exprType(node), type, -1,
+									COERCION_ASSIGNMENT, COERCE_IMPLICIT_CAST, -1);
+	if (coerced == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("expression for \"%s\" gives %s, not %s",
+						what, format_type_be(exprType(node)), format_type_be(type)),
+				 errhint("Cast the expression to %s.", format_type_be(type)),
+				 parser_errposition(pstate, exprLocation(node))));
+	assign_expr_collations(pstate, coerced);
+	refuse_walker(coerced, &ctx);
+	free_parsestate(pstate);
+	return coerced;
+}
+
+/*
+ * The text to store for an expression that a user typed: checked, and
+ * qualified so that no search path can change what it means.  Names are
+ * resolved under the caller's search path, everything else happens as the
+ * table's owner.
+ */
+char *
+lc_expr_canonical(Relation rel, const char *what, const char *source, Oid type)
+{
+	ExprErrorContext ctx;
+	ErrorContextCallback callback;
+	SavedUser	caller;
+	SavedUser	pinned;
+	Node	   *node;
+	char	   *canonical;
+
+	ctx.what = what;
+	ctx.table = RelationGetRelationName(rel);
+	ctx.source = source;
+	callback.callback = expr_error_callback;
+	callback.arg = &ctx;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+
+	become_owner(rel->rd_rel->relowner, false, &caller);
+	node = transform_expression(rel, what, source, type);
+	become_owner(rel->rd_rel->relowner, true, &pinned);
+	canonical = deparse_expression(node,
+								   deparse_context_for(RelationGetRelationName(rel), RelationGetRelid(rel)),
+								   false, false);
+	/* what is stored must compile, and constants in it must fold */
+	ctx.source = canonical;
+	expression_planner((Expr *) transform_expression(rel, what, canonical, type));
+	become_caller(&pinned);
+	become_caller(&caller);
+
+	error_context_stack = callback.previous;
+	return canonical;
+}
+
+/*
+ * A handle for a stored expression; it is compiled when it is first needed.
+ * Handle and compiled forms live in the given context.
+ */
+LcExpr *
+lc_expr_make(MemoryContext cxt, Relation rel, const char *what, const char *source, Oid type)
+{
+	LcExpr	   *expr;
+
+	if (source == NULL)
+		return NULL;
+	expr = MemoryContextAllocZero(cxt, sizeof(LcExpr));
+	expr->relid = RelationGetRelid(rel);
+	expr->owner = rel->rd_rel->relowner;
+	expr->table = MemoryContextStrdup(cxt, RelationGetRelationName(rel));
+	expr->what = what;
+	expr->source = MemoryContextStrdup(cxt, source);
+	expr->type = type;
+	expr->parent = cxt;
+	return expr;
+}
+
+static bool
+function_is_foreign(Oid funcid, void *context)
+{
+	return funcid >= FirstNormalObjectId && get_func_namespace(funcid) != lc_schema();
+}
+
+/*
+ * Whether anything in the expression may run code that is neither the
+ * server's nor ours.  A domain's constraints are such code.
+ */
+static bool
+calls_foreign_code(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, CoerceToDomain) || check_functions_in_node(node, function_is_foreign, NULL))
+		return true;
+	return expression_tree_walker(node, calls_foreign_code, context);
+}
+
+/*
+ * Put the generation expression in the place of a generated column: what is
+ * stored there is computed only after the BEFORE triggers, what is virtual is
+ * not there at all.
+ */
+static Node *
+expand_generated(Node *node, void *context)
+{
+	Relation	rel = context;
+
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Var))
+	{
+		AttrNumber	attno = ((Var *) node)->varattno;
+
+		if (TupleDescAttr(RelationGetDescr(rel), attno - 1)->attgenerated != '\0')
+			return build_column_default(rel, attno);
+		return node;
+	}
+	return expression_tree_mutator(node, expand_generated, context);
+}
+
+/*
+ * Let go of the compiled form.
+ */
+void
+lc_expr_free(LcExpr *expr)
+{
+	if (expr == NULL)
+		return;
+	if (expr->cached != NULL)
+	{
+		FreeCachedExpression(expr->cached);
+		expr->cached = NULL;
+	}
+	if (expr->cxt != NULL)
+	{
+		if (expr->econtext != NULL)
+			FreeExprContext(expr->econtext, false);
+		MemoryContextDelete(expr->cxt);
+		expr->cxt = NULL;
+		expr->econtext = NULL;
+	}
+	expr->state = NULL;
+}
+
+/*
+ * Compile the stored text.  The caller is the owner already, with a pinned
+ * search path.
+ */
+static void
+compile(LcExpr *expr)
+{
+	Relation	rel = table_open(expr->relid, NoLock);
+	Node	   *node = transform_expression(rel, expr->what, expr->source, expr->type);
+	bool		foreign_code = calls_foreign_code(node, NULL);
+	MemoryContext old;
+
+	node = expand_generated(node, rel);
+	foreign_code = foreign_code || calls_foreign_code(node, NULL);
+	table_close(rel, NoLock);
+
+	/* each piece is noted at once: an error later on leaves nothing behind */
+	expr->cached = GetCachedExpression(node);
+	expr->cxt = AllocSetContextCreate(expr->parent, "lifecycle expression", ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(expr->cxt);
+	expr->econtext = CreateStandaloneExprContext();
+	expr->state = ExecInitExpr((Expr *) expr->cached->expr, NULL);
+	MemoryContextSwitchTo(old);
+	expr->foreign_code = foreign_code;
+}
+
+/* One evaluation, in the per-tuple memory that the next one resets. */
+static Datum
+evaluate(LcExpr *expr, TupleTableSlot *slot, bool *isnull)
+{
+	expr->econtext->ecxt_scantuple = slot;
+	return ExecEvalExprSwitchContext(expr->state, expr->econtext, isnull);
+}
+
+/*
+ * The value of the expression for the row.  A by-reference result stays good
+ * until the expression is evaluated again; a caller that lets other code run
+ * in between copies it.  NULL without an expression.
+ *
+ * Foreign code may come back to this very expression, by writing the table.
+ * The inner evaluation then takes a form of its own: the outer one's is in use.
+ */
+Datum
+lc_expr_eval(LcExpr *expr, TupleTableSlot *slot, bool *isnull)
+{
+	ExprErrorContext ctx;
+	ErrorContextCallback callback;
+	SavedUser	caller;
+	Datum		result;
+
+	if (expr == NULL)
+	{
+		*isnull = true;
+		return (Datum) 0;
+	}
+	if (expr->running > 0)
+	{
+		LcExpr		inner = *expr;
+
+		inner.parent = CurrentMemoryContext;
+		inner.cached = NULL;
+		inner.cxt = NULL;
+		inner.econtext = NULL;
+		inner.state = NULL;
+		inner.running = 0;
+		result = lc_expr_eval(&inner, slot, isnull);
+		if (!*isnull)
+			result = datumCopy(result, get_typbyval(expr->type), get_typlen(expr->type));
+		lc_expr_free(&inner);
+		return result;
+	}
+
+	ctx.what = expr->what;
+	ctx.table = expr->table;
+	ctx.source = NULL;
+	callback.callback = expr_error_callback;
+	callback.arg = &ctx;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+
+	if (expr->state == NULL || !expr->cached->is_valid)
+	{
+		lc_expr_free(expr);
+		ctx.source = expr->source;
+		become_owner(expr->owner, true, &caller);
+		compile(expr);
+		become_caller(&caller);
+		ctx.source = NULL;
+	}
+
+	ResetExprContext(expr->econtext);
+	if (!expr->foreign_code)
+		result = evaluate(expr, slot, isnull);
+	else
+	{
+		become_owner(expr->owner, true, &caller);
+		expr->running++;
+		PG_TRY();
+		{
+			result = evaluate(expr, slot, isnull);
+		}
+		PG_CATCH();
+		{
+			/* the form may be left in the middle of something: never again */
+			expr->running--;
+			lc_expr_free(expr);
+			PG_RE_THROW();
+		}
+		PG_END_TRY();
+		expr->running--;
+		become_caller(&caller);
+	}
+	error_context_stack = callback.previous;
+	return result;
+}
+
+/*
+ * The column that the expression is, where it is nothing but one.
+ */
+AttrNumber
+lc_expr_only_column(LcExpr *expr)
+{
+	if (expr != NULL && expr->state != NULL && IsA(expr->cached->expr, Var))
+		return ((Var *) expr->cached->expr)->varattno;
+	return InvalidAttrNumber;
+}
+
+/*
+ * canonical(lead_table regclass, what text, expression text): what track()
+ * stores.  NULL gives NULL.  Only for the table's owner: names are resolved,
+ * and constants folded, with the owner's rights.
+ */
+Datum
+lifecycle_canonical(PG_FUNCTION_ARGS)
+{
+	static const struct
+	{
+		const char *what;
+		Oid			type;
+	}			kinds[] =
+	{
+		{"entered", TIMESTAMPTZOID},
+		{"source", TEXTOID},
+		{"value", NUMERICOID},
+		{"actor", TEXTOID},
+		{"reason", TEXTOID},
+		{"cohort", INT4OID},
+	};
+	Oid			relid;
+	char	   *what;
+	Relation	rel;
+	char	   *canonical = NULL;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
+		PG_RETURN_NULL();
+	relid = PG_GETARG_OID(0);
+	what = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	rel = relation_open(relid, AccessShareLock);
+	if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(rel->rd_rel->relkind),
+					   RelationGetRelationName(rel));
+	for (int i = 0; i < lengthof(kinds); i++)
+	{
+		if (strcmp(kinds[i].what, what) == 0)
+			canonical = lc_expr_canonical(rel, what, text_to_cstring(PG_GETARG_TEXT_PP(2)),
+										  kinds[i].type);
+	}
+	if (canonical == NULL)
+		elog(ERROR, "unknown expression \"%s\"", what);
+	relation_close(rel, AccessShareLock);
+	PG_RETURN_TEXT_P(cstring_to_text(canonical));
+}

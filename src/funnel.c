@@ -1,0 +1,63 @@
+/*-------------------------------------------------------------------------
+ *
+ * funnel.c
+ *	  What the reports need of C: how far down the path a lead went in order,
+ *	  and the stable pseudo-random cohort of a lead.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "lifecycle.h"
+
+#include "common/cryptohash.h"
+#include "common/sha2.h"
+#include "port/pg_bswap.h"
+
+PG_FUNCTION_INFO_V1(lifecycle_in_order);
+PG_FUNCTION_INFO_V1(lifecycle_cohort);
+
+/*
+ * Transition function of path_in_order(place): the place of the visit in the
+ * path (1 is the first stage), in the order of the visits.  The state is how
+ * many stages were visited in the order of the path, from the first on.
+ */
+Datum
+lifecycle_in_order(PG_FUNCTION_ARGS)
+{
+	int32		done = PG_GETARG_INT32(0);
+
+	if (!PG_ARGISNULL(1) && PG_GETARG_INT32(1) == done + 1)
+		done++;
+	PG_RETURN_INT32(done);
+}
+
+/*
+ * cohort(lead, cohorts, salt): the first 8 bytes of
+ * sha256(salt || U+001F || lead), as an unsigned big-endian number, modulo
+ * the number of cohorts.
+ */
+Datum
+lifecycle_cohort(PG_FUNCTION_ARGS)
+{
+	text	   *lead = PG_GETARG_TEXT_PP(0);
+	int32		cohorts = PG_GETARG_INT32(1);
+	text	   *salt = PG_GETARG_TEXT_PP(2);
+	static const uint8 separator = 0x1F;
+	uint8		digest[PG_SHA256_DIGEST_LENGTH];
+	uint64		number;
+	pg_cryptohash_ctx *ctx;
+
+	if (cohorts < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("number of cohorts must be at least 1, not %d", cohorts)));
+	ctx = pg_cryptohash_create(PG_SHA256);
+	if (ctx == NULL || pg_cryptohash_init(ctx) < 0 ||
+		pg_cryptohash_update(ctx, (uint8 *) VARDATA_ANY(salt), VARSIZE_ANY_EXHDR(salt)) < 0 ||
+		pg_cryptohash_update(ctx, &separator, 1) < 0 ||
+		pg_cryptohash_update(ctx, (uint8 *) VARDATA_ANY(lead), VARSIZE_ANY_EXHDR(lead)) < 0 ||
+		pg_cryptohash_final(ctx, digest, sizeof(digest)) < 0)
+		elog(ERROR, "could not compute SHA-256: %s", pg_cryptohash_error(ctx));
+	pg_cryptohash_free(ctx);
+	memcpy(&number, digest, sizeof(number));
+	PG_RETURN_INT32((int32) (pg_ntoh64(number) % (uint64) cohorts));
+}

@@ -1,0 +1,866 @@
+/*-------------------------------------------------------------------------
+ *
+ * history.c
+ *	  The history of a program: append moves, look up the last one, keep
+ *	  everybody else out.
+ *
+ * A move is written in the transaction, and as far as anybody can see in the
+ * statement, that made it.  Writing it row by row is always right.  Batching
+ * is an optimisation on top: the BEFORE STATEMENT trigger of the lead table
+ * opens a frame, moves made under it are collected there, and the AFTER
+ * STATEMENT trigger writes them with one multi-insert.
+ *
+ * What keeps batching exact:
+ *
+ * - A frame belongs to the subtransaction that opened it.  A move made in a
+ *   deeper one is never collected in it.
+ * - Before a frame is opened on top of others, before a move is written
+ *   outside a frame, and before the history is asked for something that is
+ *   not there, all that is collected is written, oldest first.  So the
+ *   history is in the order of the moves, also when triggers write leads
+ *   inside ours.
+ * - Where that happens in a deeper subtransaction, what was written is kept
+ *   until that subtransaction is known to have committed; if it aborts, it is
+ *   again to be written.
+ * - Where the lead table has AFTER triggers of its users, nothing is
+ *   collected: they may look.
+ * - Something left at commit is an error.
+ *
+ * Look-ups use SnapshotSelf: what is committed now, and all that this
+ * transaction did, the running command included.  A transaction snapshot would
+ * hide a move that was committed after it, under REPEATABLE READ until the
+ * end.  Rows of a history do not change, so that there is nothing inconsistent
+ * that such a scan could see.
+ *
+ * Rows are inserted without privilege checks and without the executor, but
+ * ordinary triggers, constraints, generated columns and defaults of the
+ * history are honoured, the triggers as the writer.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "lifecycle.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/relscan.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "executor/nodeModifyTable.h"
+#include "miscadmin.h"
+#include "nodes/execnodes.h"
+#include "optimizer/optimizer.h"
+#include "rewrite/rewriteHandler.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+PG_FUNCTION_INFO_V1(lifecycle_guard_history);
+
+/* Rows and bytes collected before a frame is written in between. */
+#define MAX_COLLECTED_ROWS 1000
+#define MAX_COLLECTED_BYTES (256 * 1024)
+
+/* Our columns of a history, in the order of LcMove. */
+typedef enum HistoryColumn
+{
+	H_LEAD, H_SEQ, H_CYCLE, H_FROM_STATUS, H_FROM_SINCE, H_TO_STATUS, H_AT, H_CAUSE,
+	H_RULE, H_ACTOR, H_SESSION_USER_NAME, H_REASON, H_DEMOGRAPHIC_SCORE, H_BEHAVIOR_SCORE,
+	H_SOURCE, H_COHORT, H_VALUE, H_ENTERED_AT, H_CYCLE_SINCE, H_REACHED, H_RECORDED_AT,
+	HISTORY_COLUMNS
+} HistoryColumn;
+
+static const struct
+{
+	const char *name;
+	Oid			type;			/* InvalidOid: the type of the key */
+}			history_columns[HISTORY_COLUMNS] =
+{
+	{"lead", InvalidOid}, {"seq", INT4OID}, {"cycle", INT4OID}, {"from_status", TEXTOID},
+	{"from_since", TIMESTAMPTZOID}, {"to_status", TEXTOID}, {"at", TIMESTAMPTZOID},
+	{"cause", TEXTOID}, {"rule", TEXTOID}, {"actor", TEXTOID}, {"session_user_name", TEXTOID},
+	{"reason", TEXTOID}, {"demographic_score", FLOAT8OID}, {"behavior_score", FLOAT8OID},
+	{"source", TEXTOID}, {"cohort", INT4OID}, {"value", NUMERICOID},
+	{"entered_at", TIMESTAMPTZOID}, {"cycle_since", TIMESTAMPTZOID}, {"reached", TEXTARRAYOID},
+	{"recorded_at", TIMESTAMPTZOID},
+};
+
+/* A table that is open for appending. */
+typedef struct Appender
+{
+	Relation	rel;
+	EState	   *estate;
+	ResultRelInfo *rri;
+	bool		has_triggers;	/* others than our guard */
+	int			ndefaults;		/* columns that users added, with a default */
+	AttrNumber *default_attno;
+	ExprState **default_state;
+} Appender;
+
+/* A history that is open. */
+typedef struct HistoryTable
+{
+	Appender   *appender;
+	AttrNumber	attno[HISTORY_COLUMNS];
+	Relation	pkey;
+	IndexScanDesc scan;			/* on the primary key, opened at first look-up */
+	ScanKeyData by_seq[2];
+	ScanKeyData any_seq[2];
+	TupleTableSlot *found;
+	Datum		session_user_name;
+} HistoryTable;
+
+/* The moves of one statement. */
+typedef struct Frame
+{
+	struct Frame *outer;
+	int32		program_id;
+	bool		collects;
+	bool		busy;			/* its rows are being inserted */
+	SubTransactionId owner;
+	SubTransactionId written_in;	/* deeper one that wrote what is collected */
+	MemoryContext cxt;
+	HistoryTable *table;
+	Oid			history;
+	TupleTableSlot **slots;
+	int			nslots;			/* slots made */
+	int			nrows;			/* slots filled */
+	Size		bytes;
+} Frame;
+
+static Frame *frames = NULL;
+
+/*
+ * The history that our guard lets through once: set right before the statement
+ * triggers of our own INSERT fire, and unset by the guard, so that a trigger
+ * that fires later finds the door shut.
+ */
+static Oid	appending_to = InvalidOid;
+
+static void write_collected(void);
+
+/* ---- a table open for appending ---- */
+
+/*
+ * Whether the table has enabled triggers beside those of this extension.
+ */
+static bool
+has_users_triggers(TriggerDesc *triggers, bool after_only)
+{
+	if (triggers == NULL)
+		return false;
+	for (int i = 0; i < triggers->numtriggers; i++)
+	{
+		Trigger    *t = &triggers->triggers[i];
+
+		if (t->tgenabled == TRIGGER_DISABLED)
+			continue;
+		if (after_only && (t->tgisinternal || !TRIGGER_FOR_AFTER(t->tgtype)))
+			continue;
+		if (get_func_namespace(t->tgfoid) != lc_schema())
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Open the table for appending, in the current memory context.  The lock is
+ * kept to the end of the transaction.
+ */
+static Appender *
+open_appender(Oid relid)
+{
+	Appender   *a = palloc0(sizeof(Appender));
+	TupleDesc	desc;
+
+	a->rel = table_open(relid, RowExclusiveLock);
+	if (a->rel->rd_rel->relkind != RELKIND_RELATION)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a plain table", RelationGetRelationName(a->rel)),
+				 errhint("Lifecycle writes plain tables only.")));
+	a->estate = CreateExecutorState();
+	/* the server allocates the struct: its size differs between minor releases */
+	a->rri = ExecGetTriggerResultRel(a->estate, relid, NULL);
+	ExecOpenIndices(a->rri, false);
+	a->has_triggers = has_users_triggers(a->rri->ri_TrigDesc, false);
+
+	desc = RelationGetDescr(a->rel);
+	a->default_attno = palloc(desc->natts * sizeof(AttrNumber));
+	a->default_state = palloc(desc->natts * sizeof(ExprState *));
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		Node	   *expr;
+
+		if (att->attisdropped || att->attgenerated)
+			continue;
+		if (att->atthasdef && (expr = build_column_default(a->rel, i + 1)) != NULL)
+		{
+			a->default_attno[a->ndefaults] = i + 1;
+			a->default_state[a->ndefaults++] = ExecPrepareExpr((Expr *) expr, a->estate);
+		}
+	}
+	return a;
+}
+
+static void
+close_appender(Appender *a)
+{
+	ExecCloseIndices(a->rri);
+	ExecResetTupleTable(a->estate->es_tupleTable, false);
+	table_close(a->rri->ri_RelationDesc, NoLock);
+	FreeExecutorState(a->estate);
+	table_close(a->rel, NoLock);
+	pfree(a);
+}
+
+/* An empty row to be filled in: NULLs, and the defaults of users' columns. */
+static void
+prepare_row(Appender *a, TupleTableSlot *slot)
+{
+	ExecClearTuple(slot);
+	memset(slot->tts_values, 0, slot->tts_tupleDescriptor->natts * sizeof(Datum));
+	memset(slot->tts_isnull, true, slot->tts_tupleDescriptor->natts * sizeof(bool));
+	for (int i = 0; i < a->ndefaults; i++)
+	{
+		AttrNumber	attno = a->default_attno[i];
+
+		slot->tts_values[attno - 1] =
+			ExecEvalExprSwitchContext(a->default_state[i], GetPerTupleExprContext(a->estate),
+									  &slot->tts_isnull[attno - 1]);
+	}
+}
+
+/*
+ * Insert the rows: what the executor would do with them, except for the
+ * privilege check.  Rows are visible to the next command when this returns.
+ */
+static void
+insert_rows(Appender *a, TupleTableSlot **slots, int n)
+{
+	Relation	rel = a->rel;
+	ResultRelInfo *rri = a->rri;
+	TriggerDesc *triggers = a->has_triggers ? rri->ri_TrigDesc : NULL;
+	TupleConstr *constr = RelationGetDescr(rel)->constr;
+	TransitionCaptureState *transition = NULL;
+	CommandId	cid = GetCurrentCommandId(true);
+
+	if (triggers != NULL)
+	{
+		AfterTriggerBeginQuery();
+		appending_to = RelationGetRelid(rel);
+		ExecBSInsertTriggers(a->estate, rri);
+		appending_to = InvalidOid;
+		transition = MakeTransitionCaptureState(triggers, RelationGetRelid(rel), CMD_INSERT);
+	}
+	for (int i = 0; i < n; i++)
+	{
+		if (triggers != NULL && triggers->trig_insert_before_row &&
+			!ExecBRInsertTriggers(a->estate, rri, slots[i]))
+			ereport(ERROR,
+					(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+					 errmsg("a trigger on \"%s\" suppressed a row", RelationGetRelationName(rel)),
+					 errdetail("A move is recorded in the transaction that makes it, or not made."),
+					 errhint("Raise an error in the trigger to refuse the move."),
+					 errtable(rel)));
+		slots[i]->tts_tableOid = RelationGetRelid(rel);
+		if (constr != NULL && constr->has_generated_stored)
+			ExecComputeStoredGenerated(rri, a->estate, slots[i], CMD_INSERT);
+		if (constr != NULL)
+			ExecConstraints(rri, slots[i], a->estate);
+	}
+	if (n == 1)
+		table_tuple_insert(rel, slots[0], cid, 0, NULL);
+	else
+	{
+		BulkInsertState bulk = GetBulkInsertState();
+		MemoryContext old = MemoryContextSwitchTo(GetPerTupleMemoryContext(a->estate));
+
+		table_multi_insert(rel, slots, n, cid, 0, bulk);
+		MemoryContextSwitchTo(old);
+		FreeBulkInsertState(bulk);
+	}
+	for (int i = 0; i < n; i++)
+	{
+		List	   *recheck = NIL;
+
+		if (rri->ri_NumIndices > 0)
+			recheck = lc_insert_index_tuples(rri, slots[i], a->estate);
+		if (triggers != NULL)
+			ExecARInsertTriggers(a->estate, rri, slots[i], recheck, transition);
+		list_free(recheck);
+		ResetPerTupleExprContext(a->estate);
+		CHECK_FOR_INTERRUPTS();
+	}
+	if (triggers != NULL)
+	{
+		ExecASInsertTriggers(a->estate, rri, transition);
+		AfterTriggerEndQuery(a->estate);
+	}
+}
+
+/* ---- a history open for appending and looking up ---- */
+
+static HistoryTable *
+open_history(Oid relid)
+{
+	HistoryTable *h = palloc0(sizeof(HistoryTable));
+	Relation	rel;
+
+	h->appender = open_appender(relid);
+	rel = h->appender->rel;
+	for (int i = 0; i < HISTORY_COLUMNS; i++)
+	{
+		AttrNumber	attno = get_attnum(relid, history_columns[i].name);
+
+		if (attno <= 0 ||
+			(OidIsValid(history_columns[i].type) &&
+			 TupleDescAttr(RelationGetDescr(rel), attno - 1)->atttypid != history_columns[i].type))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("history \"%s\" has no column \"%s\" of type %s",
+							RelationGetRelationName(rel), history_columns[i].name,
+							OidIsValid(history_columns[i].type) ? format_type_be(history_columns[i].type) : "of the key"),
+					 errtable(rel)));
+		h->attno[i] = attno;
+	}
+	h->session_user_name = CStringGetTextDatum(GetUserNameFromId(GetSessionUserId(), false));
+	return h;
+}
+
+static void
+close_history(HistoryTable *h)
+{
+	if (h->scan != NULL)
+	{
+		index_endscan(h->scan);
+		index_close(h->pkey, NoLock);
+		ExecDropSingleTupleTableSlot(h->found);
+	}
+	close_appender(h->appender);
+	pfree(h);
+}
+
+static void
+set_text(TupleTableSlot *slot, AttrNumber attno, const text *value)
+{
+	slot->tts_values[attno - 1] = PointerGetDatum(value);
+	slot->tts_isnull[attno - 1] = value == NULL;
+}
+
+static void
+set_datum(TupleTableSlot *slot, AttrNumber attno, Datum value, bool isnull)
+{
+	slot->tts_values[attno - 1] = value;
+	slot->tts_isnull[attno - 1] = isnull;
+}
+
+/* Put a copy of the move into the slot. */
+static void
+fill_row(HistoryTable *h, TupleTableSlot *slot, const LcMove *move)
+{
+	const AttrNumber *a = h->attno;
+
+	prepare_row(h->appender, slot);
+	set_datum(slot, a[H_LEAD], move->lead, false);
+	set_datum(slot, a[H_SEQ], Int32GetDatum(move->seq), false);
+	set_datum(slot, a[H_CYCLE], Int32GetDatum(move->cycle), false);
+	set_text(slot, a[H_FROM_STATUS], move->from_status);
+	set_datum(slot, a[H_FROM_SINCE], TimestampTzGetDatum(move->from_since), move->from_status == NULL);
+	set_text(slot, a[H_TO_STATUS], move->to_status);
+	set_datum(slot, a[H_AT], TimestampTzGetDatum(move->at), false);
+	set_text(slot, a[H_CAUSE], cstring_to_text(move->cause));
+	set_text(slot, a[H_RULE], move->rule ? cstring_to_text(move->rule) : NULL);
+	set_text(slot, a[H_ACTOR], move->actor);
+	set_datum(slot, a[H_SESSION_USER_NAME], h->session_user_name, false);
+	set_text(slot, a[H_REASON], move->reason);
+	set_datum(slot, a[H_DEMOGRAPHIC_SCORE], Float8GetDatum(move->demographic_score),
+			  move->demographic_score_isnull);
+	/* no signals yet: nobody has behaved */
+	set_datum(slot, a[H_BEHAVIOR_SCORE], Float8GetDatum(0), false);
+	set_datum(slot, a[H_SOURCE], move->source, move->source_isnull);
+	set_datum(slot, a[H_COHORT], Int32GetDatum(move->cohort), move->cohort_isnull);
+	set_datum(slot, a[H_VALUE], move->value, move->value_isnull);
+	set_datum(slot, a[H_ENTERED_AT], TimestampTzGetDatum(move->entered_at), false);
+	set_datum(slot, a[H_CYCLE_SINCE], TimestampTzGetDatum(move->cycle_since), false);
+	set_datum(slot, a[H_REACHED], PointerGetDatum(move->reached), false);
+	set_datum(slot, a[H_RECORDED_AT], TimestampTzGetDatum(GetCurrentTimestamp()), false);
+	ExecStoreVirtualTuple(slot);
+	/* the values may be in memory that the next evaluation reuses */
+	ExecMaterializeSlot(slot);
+}
+
+/*
+ * Insert into the history.  Two moves of one lead with one number can only
+ * meet where another transaction entered and removed the same key while this
+ * one waited for it: then this transaction has come too late, and may retry.
+ */
+static void
+insert_moves(HistoryTable *h, TupleTableSlot **slots, int n)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		insert_rows(h->appender, slots, n);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(cxt);
+		error = CopyErrorData();
+		if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION || error->constraint_name == NULL ||
+			h->appender->rel->rd_pkindex == InvalidOid ||
+			strcmp(error->constraint_name, get_rel_name(h->appender->rel->rd_pkindex)) != 0)
+			PG_RE_THROW();
+		FlushErrorState();
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to concurrent entry and removal of a lead"),
+				 error->detail ? errdetail_internal("%s", error->detail) : 0,
+				 errhint("The transaction might succeed if retried.")));
+	}
+	PG_END_TRY();
+}
+
+/* ---- frames ---- */
+
+/*
+ * The innermost frame of the program, where it is one of this subtransaction
+ * and not itself in the middle of inserting; or NULL.
+ */
+static Frame *
+frame_of(LcProgram *program)
+{
+	Frame	   *f = frames;
+
+	while (f != NULL && f->program_id != program->id)
+		f = f->outer;
+	if (f == NULL || f->busy || f->owner != GetCurrentSubTransactionId())
+		return NULL;
+	return f;
+}
+
+static HistoryTable *
+frame_table(Frame *frame)
+{
+	if (frame->table == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(frame->cxt);
+
+		frame->table = open_history(frame->history);
+		MemoryContextSwitchTo(old);
+	}
+	return frame->table;
+}
+
+static void
+forget_rows(Frame *frame)
+{
+	for (int i = 0; i < frame->nrows; i++)
+		ExecClearTuple(frame->slots[i]);
+	frame->nrows = 0;
+	frame->bytes = 0;
+	frame->written_in = InvalidSubTransactionId;
+}
+
+/*
+ * Write what the frame collected.  A trigger on the history that writes leads
+ * comes back here: it finds the frame busy, and nothing left to write.
+ */
+static void
+write_frame(Frame *frame)
+{
+	int			n = frame->nrows;
+
+	if (n == 0 || frame->busy || frame->written_in != InvalidSubTransactionId)
+		return;
+	if (frame->owner == GetCurrentSubTransactionId())
+	{
+		frame->busy = true;
+		insert_moves(frame->table, frame->slots, n);
+		frame->busy = false;
+		forget_rows(frame);
+	}
+	else
+	{
+		/* keep the rows: this subtransaction may still abort */
+		HistoryTable *h = open_history(frame->history);
+
+		frame->written_in = GetCurrentSubTransactionId();
+		insert_moves(h, frame->slots, n);
+		close_history(h);
+	}
+}
+
+static void
+write_frames_from(Frame *frame)
+{
+	if (frame == NULL)
+		return;
+	write_frames_from(frame->outer);
+	write_frame(frame);
+}
+
+/* Write all that is collected anywhere, oldest first. */
+static void
+write_collected(void)
+{
+	write_frames_from(frames);
+}
+
+static void
+drop_frame(Frame *frame)
+{
+	Frame	  **link = &frames;
+
+	while (*link != frame)
+		link = &(*link)->outer;
+	*link = frame->outer;
+	MemoryContextDelete(frame->cxt);
+}
+
+/*
+ * A statement on the lead table begins.  One query may begin several before
+ * the first ends, as MERGE does, and writable CTEs over several tables; each
+ * has its frame, and which of them takes a move does not matter.
+ */
+void
+lc_history_begin_statement(LcProgram *program)
+{
+	MemoryContext cxt;
+	Frame	   *frame;
+	Relation	rel;
+
+	if (!lc_batch_history)
+		return;
+	write_collected();
+	cxt = AllocSetContextCreate(TopTransactionContext, "lifecycle statement", ALLOCSET_SMALL_SIZES);
+	frame = MemoryContextAllocZero(cxt, sizeof(Frame));
+	frame->cxt = cxt;
+	frame->program_id = program->id;
+	frame->history = program->history;
+	frame->owner = GetCurrentSubTransactionId();
+	frame->written_in = InvalidSubTransactionId;
+	rel = RelationIdGetRelation(program->relid);
+	frame->collects = !has_users_triggers(rel->trigdesc, true);
+	RelationClose(rel);
+	frame->outer = frames;
+	frames = frame;
+}
+
+/*
+ * A statement on the lead table ends: write what was collected.
+ */
+void
+lc_history_end_statement(LcProgram *program)
+{
+	Frame	   *frame = frame_of(program);
+
+	if (frame == NULL)
+		return;
+	write_collected();
+	if (frame->table != NULL)
+	{
+		for (int i = 0; i < frame->nslots; i++)
+			ExecDropSingleTupleTableSlot(frame->slots[i]);
+		close_history(frame->table);
+	}
+	drop_frame(frame);
+}
+
+/*
+ * A subtransaction ends.  Aborted, it takes its frames with it, and what it
+ * wrote for outer ones is to be written again.  Committed, what it wrote for
+ * outer ones counts for its parent.
+ */
+void
+lc_history_end_subtransaction(bool commit, SubTransactionId mine, SubTransactionId parent)
+{
+	appending_to = InvalidOid;
+	while (!commit && frames != NULL && frames->owner == mine)
+		drop_frame(frames);
+	for (Frame *f = frames; f != NULL; f = f->outer)
+	{
+		if (commit && f->owner == mine)
+			f->owner = parent;
+		if (f->written_in == mine)
+		{
+			f->written_in = commit ? parent : InvalidSubTransactionId;
+			if (f->written_in == f->owner)
+				forget_rows(f);
+		}
+	}
+}
+
+/*
+ * The transaction is about to commit, or has aborted.
+ */
+void
+lc_history_end_transaction(bool commit)
+{
+	appending_to = InvalidOid;
+	if (commit && frames != NULL)
+	{
+		for (Frame *f = frames; f != NULL; f = f->outer)
+		{
+			if (f->nrows > 0 && f->written_in == InvalidSubTransactionId)
+				ereport(ERROR,
+						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						 errmsg("moves of leads were not written to their history"),
+						 errdetail("The AFTER STATEMENT trigger of lifecycle did not fire."),
+						 errhint("See lifecycle.verify() for what is wrong with the triggers of the table.")));
+		}
+	}
+	/* the frames' memory goes with the transaction */
+	frames = NULL;
+}
+
+/* ---- append and look up ---- */
+
+/*
+ * Record a move.
+ */
+void
+lc_history_append(LcProgram *program, const LcMove *move)
+{
+	Frame	   *frame = frame_of(program);
+	HistoryTable *h;
+	TupleTableSlot *slot;
+
+	if (frame == NULL || !frame->collects)
+	{
+		write_collected();
+		h = frame != NULL ? frame_table(frame) : open_history(program->history);
+		slot = table_slot_create(h->appender->rel, NULL);
+		fill_row(h, slot, move);
+		if (frame != NULL)
+			frame->busy = true;
+		insert_moves(h, &slot, 1);
+		ExecDropSingleTupleTableSlot(slot);
+		if (frame != NULL)
+			frame->busy = false;
+		else
+			close_history(h);
+		return;
+	}
+
+	h = frame_table(frame);
+	if (frame->nrows == MAX_COLLECTED_ROWS || frame->bytes > MAX_COLLECTED_BYTES)
+		write_frame(frame);
+	if (frame->nrows == frame->nslots)
+	{
+		MemoryContext old = MemoryContextSwitchTo(frame->cxt);
+
+		if (frame->slots == NULL)
+			frame->slots = palloc(MAX_COLLECTED_ROWS * sizeof(TupleTableSlot *));
+		frame->slots[frame->nslots++] = table_slot_create(h->appender->rel, NULL);
+		MemoryContextSwitchTo(old);
+	}
+	slot = frame->slots[frame->nrows];
+	fill_row(h, slot, move);
+	frame->nrows++;
+	if (TTS_IS_BUFFERTUPLE(slot))
+		frame->bytes += ((BufferHeapTupleTableSlot *) slot)->base.tuple->t_len;
+}
+
+/* Copy out of the slot what the next move needs. */
+static void
+read_last(HistoryTable *h, TupleTableSlot *slot, LcLastMove *last)
+{
+	const AttrNumber *a = h->attno;
+	bool		isnull;
+	Datum		d;
+
+	last->seq = DatumGetInt32(slot_getattr(slot, a[H_SEQ], &isnull));
+	last->cycle = DatumGetInt32(slot_getattr(slot, a[H_CYCLE], &isnull));
+	d = slot_getattr(slot, a[H_TO_STATUS], &isnull);
+	last->to_status = isnull ? NULL : DatumGetTextPCopy(d);
+	last->at = DatumGetTimestampTz(slot_getattr(slot, a[H_AT], &isnull));
+	d = slot_getattr(slot, a[H_SOURCE], &last->source_isnull);
+	last->source = last->source_isnull ? (Datum) 0 : PointerGetDatum(DatumGetTextPCopy(d));
+	last->cohort = DatumGetInt32(slot_getattr(slot, a[H_COHORT], &last->cohort_isnull));
+	last->entered_at = DatumGetTimestampTz(slot_getattr(slot, a[H_ENTERED_AT], &isnull));
+	last->cycle_since = DatumGetTimestampTz(slot_getattr(slot, a[H_CYCLE_SINCE], &isnull));
+	last->reached = DatumGetArrayTypePCopy(slot_getattr(slot, a[H_REACHED], &isnull));
+}
+
+/*
+ * Open the scan by which moves are found: on the primary key, for one lead and
+ * one number, or for one lead and any number.
+ */
+static void
+open_scan(HistoryTable *h)
+{
+	Relation	rel = h->appender->rel;
+	MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(h));
+	Oid			family;
+	Oid			type;
+	Oid			equal;
+
+	list_free(RelationGetIndexList(rel));
+	if (OidIsValid(rel->rd_pkindex))
+		h->pkey = index_open(rel->rd_pkindex, AccessShareLock);
+	if (h->pkey == NULL || h->pkey->rd_index->indnkeyatts != 2 ||
+		h->pkey->rd_index->indkey.values[0] != h->attno[H_LEAD] ||
+		h->pkey->rd_index->indkey.values[1] != h->attno[H_SEQ])
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("history \"%s\" has no primary key (lead, seq)", RelationGetRelationName(rel)),
+				 errhint("ALTER TABLE %s ADD PRIMARY KEY (lead, seq).",
+						 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+													RelationGetRelationName(rel))),
+				 errtable(rel)));
+	family = h->pkey->rd_opfamily[0];
+	type = h->pkey->rd_opcintype[0];
+	equal = get_opfamily_member(family, type, type, BTEqualStrategyNumber);
+	ScanKeyEntryInitialize(&h->by_seq[0], 0, 1, BTEqualStrategyNumber, InvalidOid,
+						   h->pkey->rd_indcollation[0], get_opcode(equal), (Datum) 0);
+	h->any_seq[0] = h->by_seq[0];
+	ScanKeyInit(&h->by_seq[1], 2, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(0));
+	ScanKeyInit(&h->any_seq[1], 2, BTGreaterStrategyNumber, F_INT4GT, Int32GetDatum(0));
+	h->scan = lc_index_beginscan(rel, h->pkey, SnapshotSelf, 2);
+	h->found = table_slot_create(rel, NULL);
+	MemoryContextSwitchTo(old);
+}
+
+/* Find the lead's move with that number, or, for 0, its last one. */
+static bool
+find_in(HistoryTable *h, Datum lead, int32 seq, LcLastMove *last)
+{
+	ScanKey		keys;
+	bool		found;
+
+	if (h->scan == NULL)
+		open_scan(h);
+	keys = seq > 0 ? h->by_seq : h->any_seq;
+	keys[0].sk_argument = lead;
+	if (seq > 0)
+		keys[1].sk_argument = Int32GetDatum(seq);
+	index_rescan(h->scan, keys, 2, NULL, 0);
+	found = index_getnext_slot(h->scan, seq > 0 ? ForwardScanDirection : BackwardScanDirection,
+							   h->found);
+	if (found)
+		read_last(h, h->found, last);
+	ExecClearTuple(h->found);
+	return found;
+}
+
+static bool
+find(LcProgram *program, Datum lead, int32 seq, LcLastMove *last)
+{
+	Frame	   *frame = frame_of(program);
+	HistoryTable *h;
+	bool		found;
+
+	if (frame == NULL)
+	{
+		write_collected();
+		h = open_history(program->history);
+		found = find_in(h, lead, seq, last);
+		close_history(h);
+		return found;
+	}
+	h = frame_table(frame);
+	if (seq == 0)
+		write_frame(frame);
+	found = find_in(h, lead, seq, last);
+	if (!found && frame->nrows > 0)
+	{
+		/* it may be among what this very statement collected */
+		write_frame(frame);
+		found = find_in(h, lead, seq, last);
+	}
+	return found;
+}
+
+/*
+ * The lead's last move, as of now.
+ */
+bool
+lc_history_last(LcProgram *program, Datum lead, LcLastMove *last)
+{
+	return find(program, lead, 0, last);
+}
+
+/*
+ * The lead's move of that number, as of now.
+ */
+bool
+lc_history_get(LcProgram *program, Datum lead, int32 seq, LcLastMove *last)
+{
+	return seq > 0 && find(program, lead, seq, last);
+}
+
+/*
+ * Record a move that was not let through.
+ */
+void
+lc_history_refuse(LcProgram *program, Datum lead, const char *from_status,
+				  const char *to_status, TimestampTz at, text *actor)
+{
+	Appender   *a = open_appender(program->refused);
+	TupleTableSlot *slot = table_slot_create(a->rel, NULL);
+	static const char *const names[] = {"lead", "from_status", "to_status", "at", "actor"};
+	AttrNumber	attno[lengthof(names)];
+
+	for (int i = 0; i < lengthof(names); i++)
+	{
+		attno[i] = get_attnum(program->refused, names[i]);
+		if (attno[i] <= 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("table \"%s\" has no column \"%s\"",
+							RelationGetRelationName(a->rel), names[i]),
+					 errtable(a->rel)));
+	}
+	prepare_row(a, slot);
+	set_datum(slot, attno[0], lead, false);
+	set_text(slot, attno[1], from_status ? cstring_to_text(from_status) : NULL);
+	set_text(slot, attno[2], to_status ? cstring_to_text(to_status) : NULL);
+	set_datum(slot, attno[3], TimestampTzGetDatum(at), false);
+	set_text(slot, attno[4], actor);
+	ExecStoreVirtualTuple(slot);
+	insert_rows(a, &slot, 1);
+	ExecDropSingleTupleTableSlot(slot);
+	close_appender(a);
+}
+
+/* ---- the guard ---- */
+
+/*
+ * BEFORE STATEMENT trigger of a history: nobody writes it but we, and we come
+ * this way only where the history has triggers.  Its owner can take the guard
+ * off, by DDL; by no ordinary write.
+ */
+Datum
+lifecycle_guard_history(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" was not called by trigger manager", "guard_history")));
+	if (appending_to == RelationGetRelid(trigdata->tg_relation) &&
+		TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
+	{
+		appending_to = InvalidOid;
+		return PointerGetDatum(NULL);
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("history \"%s\" cannot be written", RelationGetRelationName(trigdata->tg_relation)),
+			 errdetail("A move is recorded by the statement that makes it, and stays."),
+			 errhint("Change the status of the lead instead."),
+			 errtable(trigdata->tg_relation)));
+	return PointerGetDatum(NULL);
+}

@@ -1,0 +1,206 @@
+/*-------------------------------------------------------------------------
+ *
+ * lifecycle.h
+ *	  What the parts of lifecycle offer each other.
+ *
+ * Data flows one way: a write fires lead.c, which asks program.c (what is
+ * tracked and how), model.c (which moves are legal) and expr.c (what the
+ * user's expressions say of the row) and hands the move to history.c.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef LIFECYCLE_H
+#define LIFECYCLE_H
+
+#include "compat.h"
+
+#include "commands/trigger.h"
+#include "executor/tuptable.h"
+#include "fmgr.h"
+#include "utils/array.h"
+#include "utils/plancache.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+/* ---- lifecycle.c: settings and the one relcache callback ---- */
+
+/*
+ * Rises whenever a configuration table of ours changes; what was compiled
+ * from configuration carries the value it was compiled under.
+ */
+extern uint64 lc_config_generation;
+extern bool lc_batch_history;
+
+extern const char *lc_setting_at(void);
+extern const char *lc_setting_actor(void);
+extern const char *lc_setting_reason(void);
+extern const char *lc_setting_on_illegal(void);
+extern Oid	lc_schema(void);
+extern Oid	lc_config_relid(const char *name);
+extern Oid	lc_watch_config(const char *name);
+
+/* ---- model.c: stages, legal moves ---- */
+
+#define LC_MAX_STAGES 64
+#define LC_NO_STAGE (-1)		/* NULL */
+#define LC_UNKNOWN_STAGE (-2)	/* a status that the model lacks */
+
+typedef struct LcStage
+{
+	char	   *status;
+	text	   *label;			/* the status as a text datum */
+	ArrayType  *alone;			/* the array that holds just the status */
+	int			rank;			/* 0 for a detour */
+	bool		reason_required;
+	uint64		next;			/* bit n: a move to stage n is legal */
+} LcStage;
+
+typedef struct LcModel
+{
+	char	   *name;
+	int			nstages;
+	int			first;			/* stage of the lowest rank, or LC_NO_STAGE */
+	LcStage		stages[LC_MAX_STAGES];	/* path by rank, detours by name */
+} LcModel;
+
+extern LcModel *lc_model_load(const char *name, MemoryContext cxt);
+extern int	lc_model_stage(const LcModel *model, const char *status, int len);
+extern bool lc_model_move_is_legal(const LcModel *model, int from, int to);
+extern char *lc_model_statuses(const LcModel *model, uint64 mask);
+extern bool lc_model_touches_path(const LcModel *model, ArrayType *reached);
+extern ArrayType *lc_reached_add(ArrayType *reached, text *label, bool new_cycle);
+
+/* ---- expr.c: a user's SQL expression over one row ---- */
+
+typedef struct LcExpr
+{
+	Oid			relid;
+	Oid			owner;
+	const char *table;			/* its name, for error context */
+	const char *what;			/* which expression, for error context */
+	const char *source;			/* canonical SQL text */
+	Oid			type;
+	MemoryContext parent;		/* where compiled forms are kept */
+	MemoryContext cxt;			/* the compiled form, or NULL */
+	CachedExpression *cached;
+	ExprState  *state;
+	ExprContext *econtext;
+	bool		foreign_code;	/* calls what is not built in */
+	int			running;		/* evaluations in progress */
+} LcExpr;
+
+extern char *lc_expr_canonical(Relation rel, const char *what, const char *source, Oid type);
+extern LcExpr *lc_expr_make(MemoryContext cxt, Relation rel, const char *what,
+							const char *source, Oid type);
+extern Datum lc_expr_eval(LcExpr *expr, TupleTableSlot *slot, bool *isnull);
+extern void lc_expr_free(LcExpr *expr);
+extern AttrNumber lc_expr_only_column(LcExpr *expr);
+
+/* ---- program.c: what is tracked, and how ---- */
+
+typedef struct LcProgram
+{
+	int32		id;
+	Oid			relid;			/* the table whose triggers ask */
+	Oid			owner;
+	Oid			history;
+	Oid			refused;
+	char	   *name;			/* the lead table, qualified, for messages */
+
+	AttrNumber	key;
+	AttrNumber	status;
+	AttrNumber	since;
+	AttrNumber	seq;
+	AttrNumber	score;
+
+	Oid			key_type;
+	FmgrInfo	key_equal;
+	Oid			key_collation;
+	FmgrInfo	key_out;
+
+	Oid			status_type;
+	bool		status_is_enum;
+	Oid			stage_oid[LC_MAX_STAGES];	/* the enum's value of each stage */
+
+	bool		keep;			/* on_illegal = 'keep' */
+	LcModel    *model;
+
+	LcExpr	   *entered;
+	LcExpr	   *source;
+	LcExpr	   *value;
+	LcExpr	   *actor;
+	LcExpr	   *reason;
+	LcExpr	   *cohort;
+
+	MemoryContext cxt;
+	int			pins;
+	bool		abandoned;
+} LcProgram;
+
+extern LcProgram *lc_program_pin(Oid relid);
+extern LcProgram *lc_program_pin_for_trigger(FunctionCallInfo fcinfo, const char *function);
+extern void lc_program_unpin(LcProgram *program);
+extern void lc_program_invalidate(Oid relid);
+extern void lc_program_end_transaction(void);
+extern int	lc_program_stage(LcProgram *program, Datum status, bool isnull);
+extern char *lc_program_status_label(LcProgram *program, Datum status);
+extern Datum lc_program_status(LcProgram *program, int stage);
+extern char *lc_program_key_text(LcProgram *program, Datum key);
+
+/* ---- history.c: append, look up, guard ---- */
+
+/* One row of history, as it is written. */
+typedef struct LcMove
+{
+	Datum		lead;
+	int32		seq;
+	int32		cycle;
+	text	   *from_status;	/* NULL at entry */
+	TimestampTz from_since;
+	text	   *to_status;		/* NULL at a removal */
+	TimestampTz at;
+	const char *cause;
+	const char *rule;
+	text	   *actor;
+	text	   *reason;
+	float8		demographic_score;
+	bool		demographic_score_isnull;
+	Datum		source;
+	bool		source_isnull;
+	int32		cohort;
+	bool		cohort_isnull;
+	Datum		value;
+	bool		value_isnull;
+	TimestampTz entered_at;
+	TimestampTz cycle_since;
+	ArrayType  *reached;
+} LcMove;
+
+/* What the next move needs of a lead's last one. */
+typedef struct LcLastMove
+{
+	int32		seq;
+	int32		cycle;
+	text	   *to_status;
+	TimestampTz at;
+	Datum		source;
+	bool		source_isnull;
+	int32		cohort;
+	bool		cohort_isnull;
+	TimestampTz entered_at;
+	TimestampTz cycle_since;
+	ArrayType  *reached;
+} LcLastMove;
+
+extern void lc_history_begin_statement(LcProgram *program);
+extern void lc_history_end_statement(LcProgram *program);
+extern bool lc_history_last(LcProgram *program, Datum lead, LcLastMove *last);
+extern bool lc_history_get(LcProgram *program, Datum lead, int32 seq, LcLastMove *last);
+extern void lc_history_append(LcProgram *program, const LcMove *move);
+extern void lc_history_refuse(LcProgram *program, Datum lead, const char *from_status,
+							  const char *to_status, TimestampTz at, text *actor);
+extern void lc_history_end_subtransaction(bool commit, SubTransactionId mine,
+										  SubTransactionId parent);
+extern void lc_history_end_transaction(bool commit);
+
+#endif							/* LIFECYCLE_H */
