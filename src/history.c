@@ -59,7 +59,6 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(lifecycle_guard_history);
 
@@ -72,15 +71,14 @@ typedef enum HistoryColumn
 {
 	H_LEAD, H_SEQ, H_CYCLE, H_FROM_STATUS, H_FROM_SINCE, H_TO_STATUS, H_AT, H_CAUSE,
 	H_RULE, H_ACTOR, H_SESSION_USER_NAME, H_REASON, H_DEMOGRAPHIC_SCORE, H_BEHAVIOR_SCORE,
-	H_SOURCE, H_COHORT, H_VALUE, H_ENTERED_AT, H_CYCLE_SINCE, H_REACHED, H_RECORDED_AT,
-	HISTORY_COLUMNS
+	H_SOURCE, H_COHORT, H_VALUE, H_ENTERED_AT, H_CYCLE_SINCE, H_REACHED, H_RECORDED_AT
 } HistoryColumn;
 
 static const struct
 {
 	const char *name;
 	Oid			type;			/* InvalidOid: the type of the key */
-}			history_columns[HISTORY_COLUMNS] =
+}			history_columns[LC_HISTORY_COLUMNS] =
 {
 	{"lead", InvalidOid}, {"seq", INT4OID}, {"cycle", INT4OID}, {"from_status", TEXTOID},
 	{"from_since", TIMESTAMPTZOID}, {"to_status", TEXTOID}, {"at", TIMESTAMPTZOID},
@@ -107,7 +105,7 @@ typedef struct Appender
 typedef struct HistoryTable
 {
 	Appender   *appender;
-	AttrNumber	attno[HISTORY_COLUMNS];
+	AttrNumber	attno[LC_HISTORY_COLUMNS];
 	Relation	pkey;
 	IndexScanDesc scan;			/* on the primary key, opened at first look-up */
 	ScanKeyData by_seq[2];
@@ -127,7 +125,6 @@ typedef struct Frame
 	SubTransactionId written_in;	/* deeper one that wrote what is collected */
 	MemoryContext cxt;
 	HistoryTable *table;
-	Oid			history;
 	TupleTableSlot **slots;
 	int			nslots;			/* slots made */
 	int			nrows;			/* slots filled */
@@ -174,7 +171,7 @@ has_users_triggers(TriggerDesc *triggers, bool after_only)
  * kept to the end of the transaction.
  */
 static Appender *
-open_appender(Oid relid)
+open_appender(Oid relid, bool has_triggers)
 {
 	Appender   *a = palloc0(sizeof(Appender));
 	TupleDesc	desc;
@@ -189,9 +186,11 @@ open_appender(Oid relid)
 	/* the server allocates the struct: its size differs between minor releases */
 	a->rri = ExecGetTriggerResultRel(a->estate, relid, NULL);
 	ExecOpenIndices(a->rri, false);
-	a->has_triggers = has_users_triggers(a->rri->ri_TrigDesc, false);
+	a->has_triggers = has_triggers;
 
 	desc = RelationGetDescr(a->rel);
+	if (desc->constr == NULL || desc->constr->num_defval == 0)
+		return a;
 	a->default_attno = palloc(desc->natts * sizeof(AttrNumber));
 	a->default_state = palloc(desc->natts * sizeof(ExprState *));
 	for (int i = 0; i < desc->natts; i++)
@@ -308,17 +307,19 @@ insert_rows(Appender *a, TupleTableSlot **slots, int n)
 
 /* ---- a history open for appending and looking up ---- */
 
-static HistoryTable *
-open_history(Oid relid)
+/*
+ * Find out once per program what its tables are like.  A change of any of them
+ * makes the program stale.
+ */
+static void
+learn_history(LcProgram *program)
 {
-	HistoryTable *h = palloc0(sizeof(HistoryTable));
-	Relation	rel;
+	Relation	rel = table_open(program->history, AccessShareLock);
+	Relation	leads;
 
-	h->appender = open_appender(relid);
-	rel = h->appender->rel;
-	for (int i = 0; i < HISTORY_COLUMNS; i++)
+	for (int i = 0; i < LC_HISTORY_COLUMNS; i++)
 	{
-		AttrNumber	attno = get_attnum(relid, history_columns[i].name);
+		AttrNumber	attno = get_attnum(program->history, history_columns[i].name);
 
 		if (attno <= 0 ||
 			(OidIsValid(history_columns[i].type) &&
@@ -327,12 +328,38 @@ open_history(Oid relid)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("history \"%s\" has no column \"%s\" of type %s",
 							RelationGetRelationName(rel), history_columns[i].name,
-							OidIsValid(history_columns[i].type) ? format_type_be(history_columns[i].type) : "of the key"),
+							format_type_be(OidIsValid(history_columns[i].type) ?
+										   history_columns[i].type : program->key_type)),
 					 errtable(rel)));
-		h->attno[i] = attno;
+		program->history_attno[i] = attno;
 	}
+	program->history_has_triggers = has_users_triggers(rel->trigdesc, false);
+	table_close(rel, NoLock);
+
+	leads = table_open(program->relid, NoLock);
+	program->users_look = has_users_triggers(leads->trigdesc, true);
+	table_close(leads, NoLock);
+	program->history_known = true;
+}
+
+/* Open a history that is known: in the current memory context. */
+static HistoryTable *
+open_known_history(Oid relid, const AttrNumber *attno, bool has_triggers)
+{
+	HistoryTable *h = palloc0(sizeof(HistoryTable));
+
+	h->appender = open_appender(relid, has_triggers);
+	memcpy(h->attno, attno, sizeof(h->attno));
 	h->session_user_name = CStringGetTextDatum(GetUserNameFromId(GetSessionUserId(), false));
 	return h;
+}
+
+static HistoryTable *
+open_history(LcProgram *program)
+{
+	if (!program->history_known)
+		learn_history(program);
+	return open_known_history(program->history, program->history_attno, program->history_has_triggers);
 }
 
 static void
@@ -450,13 +477,13 @@ frame_of(LcProgram *program)
 }
 
 static HistoryTable *
-frame_table(Frame *frame)
+frame_table(Frame *frame, LcProgram *program)
 {
 	if (frame->table == NULL)
 	{
 		MemoryContext old = MemoryContextSwitchTo(frame->cxt);
 
-		frame->table = open_history(frame->history);
+		frame->table = open_history(program);
 		MemoryContextSwitchTo(old);
 	}
 	return frame->table;
@@ -493,7 +520,9 @@ write_frame(Frame *frame)
 	else
 	{
 		/* keep the rows: this subtransaction may still abort */
-		HistoryTable *h = open_history(frame->history);
+		HistoryTable *h = open_known_history(RelationGetRelid(frame->table->appender->rel),
+											 frame->table->attno,
+											 frame->table->appender->has_triggers);
 
 		frame->written_in = GetCurrentSubTransactionId();
 		insert_moves(h, frame->slots, n);
@@ -538,21 +567,19 @@ lc_history_begin_statement(LcProgram *program)
 {
 	MemoryContext cxt;
 	Frame	   *frame;
-	Relation	rel;
 
 	if (!lc_batch_history)
 		return;
 	write_collected();
+	if (!program->history_known)
+		learn_history(program);
 	cxt = AllocSetContextCreate(TopTransactionContext, "lifecycle statement", ALLOCSET_SMALL_SIZES);
 	frame = MemoryContextAllocZero(cxt, sizeof(Frame));
 	frame->cxt = cxt;
 	frame->program_id = program->id;
-	frame->history = program->history;
 	frame->owner = GetCurrentSubTransactionId();
 	frame->written_in = InvalidSubTransactionId;
-	rel = RelationIdGetRelation(program->relid);
-	frame->collects = !has_users_triggers(rel->trigdesc, true);
-	RelationClose(rel);
+	frame->collects = !program->users_look;
 	frame->outer = frames;
 	frames = frame;
 }
@@ -639,7 +666,7 @@ lc_history_append(LcProgram *program, const LcMove *move)
 	if (frame == NULL || !frame->collects)
 	{
 		write_collected();
-		h = frame != NULL ? frame_table(frame) : open_history(program->history);
+		h = frame != NULL ? frame_table(frame, program) : open_history(program);
 		slot = table_slot_create(h->appender->rel, NULL);
 		fill_row(h, slot, move);
 		if (frame != NULL)
@@ -653,7 +680,7 @@ lc_history_append(LcProgram *program, const LcMove *move)
 		return;
 	}
 
-	h = frame_table(frame);
+	h = frame_table(frame, program);
 	if (frame->nrows == MAX_COLLECTED_ROWS || frame->bytes > MAX_COLLECTED_BYTES)
 		write_frame(frame);
 	if (frame->nrows == frame->nslots)
@@ -764,12 +791,12 @@ find(LcProgram *program, Datum lead, int32 seq, LcLastMove *last)
 	if (frame == NULL)
 	{
 		write_collected();
-		h = open_history(program->history);
+		h = open_history(program);
 		found = find_in(h, lead, seq, last);
 		close_history(h);
 		return found;
 	}
-	h = frame_table(frame);
+	h = frame_table(frame, program);
 	if (seq == 0)
 		write_frame(frame);
 	found = find_in(h, lead, seq, last);
@@ -807,7 +834,7 @@ void
 lc_history_refuse(LcProgram *program, Datum lead, const char *from_status,
 				  const char *to_status, TimestampTz at, text *actor)
 {
-	Appender   *a = open_appender(program->refused);
+	Appender   *a = open_appender(program->refused, true);
 	TupleTableSlot *slot = table_slot_create(a->rel, NULL);
 	static const char *const names[] = {"lead", "from_status", "to_status", "at", "actor"};
 	AttrNumber	attno[lengthof(names)];

@@ -23,7 +23,6 @@
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(lifecycle_lead_statement);
 PG_FUNCTION_INFO_V1(lifecycle_lead_before_row);

@@ -212,6 +212,18 @@ lc_watch_config(const char *name)
 }
 
 /*
+ * A snapshot of what is committed now, to read configuration with: a change is
+ * in force from its commit on, for transactions with older snapshots as well.
+ * In parallel mode no new snapshot can be had; reports, which are all that
+ * reads there, then answer as of their query.
+ */
+Snapshot
+lc_latest_snapshot(void)
+{
+	return IsInParallelMode() ? GetActiveSnapshot() : GetLatestSnapshot();
+}
+
+/*
  * Some relation changed, or, with InvalidOid, anything may have.  Only marks:
  * what it invalidates may be in use further up the stack, and no catalog may
  * be read here.

@@ -20,6 +20,7 @@
 #include "utils/array.h"
 #include "utils/plancache.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 /* ---- lifecycle.c: settings and the one relcache callback ---- */
@@ -38,6 +39,7 @@ extern const char *lc_setting_on_illegal(void);
 extern Oid	lc_schema(void);
 extern Oid	lc_config_relid(const char *name);
 extern Oid	lc_watch_config(const char *name);
+extern Snapshot lc_latest_snapshot(void);
 
 /* ---- model.c: stages, legal moves ---- */
 
@@ -98,6 +100,8 @@ extern AttrNumber lc_expr_only_column(LcExpr *expr);
 
 /* ---- program.c: what is tracked, and how ---- */
 
+#define LC_HISTORY_COLUMNS 21
+
 typedef struct LcProgram
 {
 	int32		id;
@@ -131,6 +135,12 @@ typedef struct LcProgram
 	LcExpr	   *actor;
 	LcExpr	   *reason;
 	LcExpr	   *cohort;
+
+	/* what history.c found out about the tables, once */
+	bool		history_known;
+	bool		history_has_triggers;	/* of users, on the history */
+	bool		users_look;		/* users have AFTER triggers on the leads */
+	AttrNumber	history_attno[LC_HISTORY_COLUMNS];
 
 	MemoryContext cxt;
 	int			pins;

@@ -20,7 +20,6 @@
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(lifecycle_is_valid_transition);
 PG_FUNCTION_INFO_V1(lifecycle_is_valid_transition_enum);
@@ -93,7 +92,7 @@ scan_model_rows(const char *table, const char *model, LcModel *into,
 				void (*take) (TupleTableSlot *slot, LcModel *into))
 {
 	Relation	rel = table_open(lc_watch_config(table), AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Snapshot	snapshot = RegisterSnapshot(lc_latest_snapshot());
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	int			len = strlen(model);

@@ -38,7 +38,6 @@
 #include "utils/memutils.h"
 #include "utils/regproc.h"
 #include "utils/ruleutils.h"
-#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
@@ -192,7 +191,7 @@ lc_program_invalidate(Oid relid)
 static HeapTuple
 find_program_row(Relation programs, Oid lead_table, int32 id)
 {
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Snapshot	snapshot = RegisterSnapshot(lc_latest_snapshot());
 	TableScanDesc scan = table_beginscan(programs, snapshot, 0, NULL);
 	TupleTableSlot *slot = table_slot_create(programs, NULL);
 	HeapTuple	found = NULL;
@@ -710,7 +709,7 @@ lifecycle_tables_dropped(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 
 	programs = table_open(programs_relid, RowExclusiveLock);
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	snapshot = RegisterSnapshot(lc_latest_snapshot());
 	scan = table_beginscan(programs, snapshot, 0, NULL);
 	slot = table_slot_create(programs, NULL);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
