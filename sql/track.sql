@@ -140,29 +140,79 @@ $$;
 COMMENT ON FUNCTION lifecycle.check_status_column(regclass, name, text) IS
 'Part of lifecycle.track(), which see: whether the table has the status column, or the error that says why it cannot be one.';
 
-CREATE FUNCTION lifecycle.history_is_ours(history regclass, owner oid, key_type regtype) RETURNS boolean
+CREATE FUNCTION lifecycle.check_model(model text) RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM lifecycle.model m WHERE m.name = check_model.model) THEN
+        RAISE EXCEPTION 'model "%" does not exist', model
+            USING ERRCODE = 'undefined_object',
+                  HINT = (SELECT format('The models are: %s.', string_agg(m.name, ', ' ORDER BY m.name)) FROM lifecycle.model m);
+    END IF;
+    IF NOT EXISTS (SELECT FROM lifecycle.stage s WHERE s.model = check_model.model AND s.rank IS NOT NULL) THEN
+        RAISE EXCEPTION 'model "%" has no stage with a rank', model
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'A lead without a status enters on the stage of the lowest rank.';
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION lifecycle.check_model(text) IS
+'Part of lifecycle.track(), which see: refuses a model that cannot govern a table.';
+
+CREATE FUNCTION lifecycle.check_program_model() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM lifecycle.check_model(NEW.model);
+    PERFORM lifecycle.check_status_column(OLD.lead_table, OLD.status_column, NEW.model);
+    RETURN NEW;
+END
+$$;
+
+COMMENT ON FUNCTION lifecycle.check_program_model() IS
+'BEFORE UPDATE trigger of program: another model must fit the table as it must for lifecycle.track().';
+
+CREATE TRIGGER checked_model BEFORE UPDATE ON lifecycle.program
+    FOR EACH ROW WHEN (OLD.model IS DISTINCT FROM NEW.model)
+    EXECUTE FUNCTION lifecycle.check_program_model();
+
+CREATE FUNCTION lifecycle.has_columns(relation regclass, names name[], types regtype[]) RETURNS boolean
     LANGUAGE sql STABLE
 BEGIN ATOMIC
-    SELECT pg_catalog.bool_and(a.attnum IS NOT NULL)
-       AND EXISTS (SELECT FROM pg_catalog.pg_class c
+    SELECT pg_catalog.bool_and(EXISTS (
+               SELECT FROM pg_catalog.pg_attribute a
+               WHERE a.attrelid = relation AND a.attname = c.name AND a.atttypid = c.type
+                 AND a.attnum > 0 AND NOT a.attisdropped))
+    FROM ROWS FROM (pg_catalog.unnest(names), pg_catalog.unnest(types)) AS c (name, type);
+END;
+
+COMMENT ON FUNCTION lifecycle.has_columns(regclass, name[], regtype[]) IS
+'Part of lifecycle.track(), which see: whether the relation has all these columns, of these types.';
+
+CREATE FUNCTION lifecycle.history_is_ours(history regclass, refused regclass, owner oid, key_type regtype) RETURNS boolean
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT EXISTS (SELECT FROM pg_catalog.pg_class c
                    WHERE c.oid = history AND c.relowner = owner AND c.relkind = 'r')
        AND EXISTS (SELECT FROM pg_catalog.pg_trigger t
                    WHERE t.tgrelid = history AND t.tgfoid = 'lifecycle.guard_history()'::pg_catalog.regprocedure)
-       AND NOT EXISTS (SELECT FROM lifecycle.program p WHERE p.history = history_is_ours.history)
-    FROM (VALUES ('lead', key_type), ('seq', 'integer'::pg_catalog.regtype), ('cycle', 'integer'),
-                 ('from_status', 'text'), ('from_since', 'timestamptz'), ('to_status', 'text'),
-                 ('at', 'timestamptz'), ('cause', 'text'), ('rule', 'text'), ('actor', 'text'),
-                 ('session_user_name', 'text'), ('reason', 'text'), ('demographic_score', 'float8'),
-                 ('behavior_score', 'float8'), ('source', 'text'), ('cohort', 'integer'),
-                 ('value', 'numeric'), ('entered_at', 'timestamptz'), ('cycle_since', 'timestamptz'),
-                 ('reached', 'text[]'), ('recorded_at', 'timestamptz')) AS needed (name, type)
-    LEFT JOIN pg_catalog.pg_attribute a
-           ON a.attrelid = history AND a.attname = needed.name::pg_catalog.name
-          AND a.atttypid = needed.type AND NOT a.attisdropped;
+       AND NOT EXISTS (SELECT FROM lifecycle.program p
+                       WHERE p.history = history_is_ours.history OR p.refused = history_is_ours.refused)
+       AND lifecycle.has_columns(history,
+               '{lead,seq,cycle,from_status,from_since,to_status,at,cause,rule,actor,session_user_name,reason,
+                 demographic_score,behavior_score,source,cohort,value,entered_at,cycle_since,reached,recorded_at}',
+               ARRAY[key_type, 'int4', 'int4', 'text', 'timestamptz', 'text', 'timestamptz', 'text', 'text', 'text', 'text', 'text',
+                     'float8', 'float8', 'text', 'int4', 'numeric', 'timestamptz', 'timestamptz', 'text[]', 'timestamptz']::pg_catalog.regtype[])
+       AND (refused IS NULL OR
+            (EXISTS (SELECT FROM pg_catalog.pg_class c
+                     WHERE c.oid = refused AND c.relowner = owner AND c.relkind = 'r')
+             AND lifecycle.has_columns(refused, '{lead,from_status,to_status,at,actor}',
+                     ARRAY[key_type, 'text', 'text', 'timestamptz', 'text']::pg_catalog.regtype[])));
 END;
 
-COMMENT ON FUNCTION lifecycle.history_is_ours(regclass, oid, regtype) IS
-'Part of lifecycle.track(), which see: whether the table is a history that lifecycle.untrack() left.';
+COMMENT ON FUNCTION lifecycle.history_is_ours(regclass, regclass, oid, regtype) IS
+'Part of lifecycle.track(), which see: whether the tables are the history and the refused moves that lifecycle.untrack() left; the latter may be gone.';
 
 CREATE FUNCTION lifecycle.create_history(lead_table regclass, key name, prefix name) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -173,7 +223,8 @@ DECLARE
     key_type text;
     refused text;
     history text;
-    created text;
+    created text[] := '{}';
+    made text;
     grantee text;
 BEGIN
     SELECT * INTO leads FROM pg_class c WHERE c.oid = lead_table;
@@ -211,7 +262,7 @@ BEGIN
                 recorded_at       timestamptz NOT NULL,
                 PRIMARY KEY (lead, seq)
             )$q$, history, key_type);
-        EXECUTE format('CREATE INDEX %I ON %s (at)', left(prefix || '_history_at_idx', 63), history);
+        EXECUTE format('CREATE INDEX ON %s (at)', history);
         EXECUTE format('CREATE TRIGGER lifecycle_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s
                         FOR EACH STATEMENT EXECUTE FUNCTION lifecycle.guard_history()', history);
         EXECUTE format('COMMENT ON TABLE %s IS %L', history,
@@ -240,7 +291,7 @@ BEGIN
                 ('cycle_since', 'When its cycle began.'),
                 ('reached', 'The statuses reached in this cycle, by first visit; after a NULL those of earlier cycles only.'),
                 ('recorded_at', 'When the row was written.')) AS c (name, comment));
-        created := history;
+        created := ARRAY[history];
     END IF;
     IF to_regclass(refused) IS NULL THEN
         EXECUTE format($q$
@@ -251,30 +302,25 @@ BEGIN
                 at          timestamptz NOT NULL,
                 actor       text
             )$q$, refused, key_type);
-        EXECUTE format('CREATE INDEX %I ON %s (lead)', left(prefix || '_refused_lead_idx', 63), refused);
+        EXECUTE format('CREATE INDEX ON %s (lead)', refused);
         EXECUTE format('COMMENT ON TABLE %s IS %L', refused,
                        format('The moves of the leads of %s that on_illegal = ''keep'' did not let through.', lead_table));
-        created := concat_ws(', ', created, refused);
+        created := created || refused;
     END IF;
 
-    -- What default privileges gave away is taken back; the table belongs to
+    -- What default privileges gave away is taken back; the tables belong to
     -- the owner of the leads.
-    IF created IS NOT NULL THEN
-        EXECUTE format('REVOKE ALL ON %s FROM PUBLIC', created);
+    FOREACH made IN ARRAY created LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM PUBLIC', made);
         FOR grantee IN
             SELECT DISTINCT g.grantee::regrole::text
             FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) AS g
-            WHERE c.oid IN (history::regclass, refused::regclass) AND g.grantee NOT IN (0, c.relowner)
+            WHERE c.oid = made::regclass AND g.grantee NOT IN (0, c.relowner)
         LOOP
-            EXECUTE format('REVOKE ALL ON %s FROM %s', created, grantee);
+            EXECUTE format('REVOKE ALL ON %s FROM %s', made, grantee);
         END LOOP;
-        IF created LIKE history || '%' THEN
-            EXECUTE format('ALTER TABLE %s OWNER TO %s', history, leads.relowner::regrole);
-        END IF;
-        IF created LIKE '%' || refused THEN
-            EXECUTE format('ALTER TABLE %s OWNER TO %s', refused, leads.relowner::regrole);
-        END IF;
-    END IF;
+        EXECUTE format('ALTER TABLE %s OWNER TO %s', made, leads.relowner::regrole);
+    END LOOP;
 END
 $$;
 
@@ -301,6 +347,7 @@ DECLARE
     history text;
     refused text;
     added text;
+    status_comment CONSTANT text := 'Where the lead is in its lifecycle. Added by lifecycle.track().';
     id int;
 BEGIN
     IF lead_table IS NULL OR model IS NULL OR status_column IS NULL OR on_illegal IS NULL OR tz IS NULL THEN
@@ -308,6 +355,9 @@ BEGIN
             USING ERRCODE = 'null_value_not_allowed';
     END IF;
     SELECT * INTO leads FROM pg_class c WHERE c.oid = lead_table;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'relation with OID % does not exist', lead_table::oid USING ERRCODE = 'undefined_table';
+    END IF;
     SELECT n.nspname INTO space FROM pg_namespace n WHERE n.oid = leads.relnamespace;
 
     IF NOT pg_has_role(leads.relowner, 'USAGE') THEN
@@ -353,16 +403,7 @@ BEGIN
         RAISE EXCEPTION 'on_illegal must be "error" or "keep", not "%"', on_illegal
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    IF NOT EXISTS (SELECT FROM lifecycle.model m WHERE m.name = model) THEN
-        RAISE EXCEPTION 'model "%" does not exist', model
-            USING ERRCODE = 'undefined_object',
-                  HINT = (SELECT format('The models are: %s.', string_agg(m.name, ', ' ORDER BY m.name)) FROM lifecycle.model m);
-    END IF;
-    IF NOT EXISTS (SELECT FROM lifecycle.stage s WHERE s.model = model AND s.rank IS NOT NULL) THEN
-        RAISE EXCEPTION 'model "%" has no stage with a rank', model
-            USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = 'A lead without a status enters on the stage of the lowest rank.';
-    END IF;
+    PERFORM lifecycle.check_model(model);
     PERFORM now() AT TIME ZONE tz;
 
     key := lifecycle.find_key(lead_table, key);
@@ -404,7 +445,7 @@ BEGIN
     -- it; anybody else's table or column of that name is not ours to write.
     SELECT a.atttypid INTO key_type FROM pg_attribute a WHERE a.attrelid = lead_table AND a.attname = key;
     adopts := to_regclass(history) IS NOT NULL
-              AND lifecycle.history_is_ours(to_regclass(history), leads.relowner, key_type);
+              AND lifecycle.history_is_ours(to_regclass(history), to_regclass(refused), leads.relowner, key_type);
     SELECT c.oid::regclass INTO taken
     FROM pg_class c
     WHERE c.relnamespace = leads.relnamespace
@@ -426,10 +467,10 @@ BEGIN
                                                       ELSE 'float8'::regtype END)
     LIMIT 1;
     -- a status column that untrack() left is still one that we added
-    status_added := NOT has_status OR (adopts AND status_column = 'lifecycle_status' AND EXISTS (
+    status_added := NOT has_status OR EXISTS (
         SELECT FROM pg_attribute a
         WHERE a.attrelid = lead_table AND a.attname = status_column
-          AND a.atttypid = 'lifecycle.lifecycle_status'::regtype));
+          AND col_description(lead_table, a.attnum) = status_comment);
     IF taken IS NOT NULL THEN
         RAISE EXCEPTION 'column "%" of table "%" already exists', taken, lead_table
             USING ERRCODE = 'duplicate_column',
@@ -451,9 +492,17 @@ BEGIN
                       WHERE a.attrelid = lead_table AND a.attname = c.name AND NOT a.attisdropped);
     EXECUTE CASE WHEN added IS NULL THEN format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', lead_table)
                  ELSE format('ALTER TABLE %s %s', lead_table, added) END;
+    IF status_added THEN
+        EXECUTE format('COMMENT ON COLUMN %s.%I IS %L', lead_table, status_column, status_comment);
+    END IF;
+    EXECUTE (
+        SELECT string_agg(format('COMMENT ON COLUMN %s.%I IS %L', lead_table, c.name, c.comment), '; ')
+        FROM (VALUES ('lifecycle_since', 'When the lead came to its status. Kept by lifecycle.'),
+                     ('lifecycle_seq', 'The number of the lead''s last move. Kept by lifecycle.'),
+                     ('demographic_score', 'The points of the rules that hold for the row. Kept by lifecycle.')) AS c (name, comment));
     EXECUTE format('CREATE TRIGGER lifecycle_before_statement BEFORE INSERT OR UPDATE OR DELETE ON %s
                     FOR EACH STATEMENT EXECUTE FUNCTION lifecycle.lead_statement(%L)', lead_table, id);
-    EXECUTE format('CREATE TRIGGER zz_lifecycle_before_row BEFORE INSERT OR UPDATE ON %s
+    EXECUTE format('CREATE TRIGGER zz_lifecycle_before_row BEFORE INSERT OR UPDATE OR DELETE ON %s
                     FOR EACH ROW EXECUTE FUNCTION lifecycle.lead_before_row(%L)', lead_table, id);
     EXECUTE format('CREATE TRIGGER lifecycle_after_insert AFTER INSERT ON %s
                     FOR EACH ROW EXECUTE FUNCTION lifecycle.lead_after_row(%L)', lead_table, id);
@@ -463,7 +512,7 @@ BEGIN
     EXECUTE format('CREATE TRIGGER lifecycle_after_update AFTER UPDATE ON %s FOR EACH ROW %s
                     EXECUTE FUNCTION lifecycle.lead_after_row(%L)', lead_table,
                    CASE WHEN status_added THEN
-                       format('WHEN (OLD.lifecycle_seq IS DISTINCT FROM NEW.lifecycle_seq OR OLD.%1$I IS DISTINCT FROM NEW.%1$I)', status_column)
+                       format('WHEN (OLD.lifecycle_seq IS DISTINCT FROM NEW.lifecycle_seq OR OLD.%1$I IS DISTINCT FROM NEW.%1$I OR OLD.lifecycle_since IS DISTINCT FROM NEW.lifecycle_since)', status_column)
                    ELSE '' END, id);
     EXECUTE format('CREATE TRIGGER lifecycle_after_delete AFTER DELETE ON %s
                     FOR EACH ROW EXECUTE FUNCTION lifecycle.lead_after_row(%L)', lead_table, id);
@@ -523,6 +572,9 @@ BEGIN
         RAISE EXCEPTION 'lead_table and drop_data must not be null' USING ERRCODE = 'null_value_not_allowed';
     END IF;
     SELECT * INTO leads FROM pg_class c WHERE c.oid = lead_table;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'relation with OID % does not exist', lead_table::oid USING ERRCODE = 'undefined_table';
+    END IF;
     IF NOT pg_has_role(leads.relowner, 'USAGE') THEN
         RAISE EXCEPTION 'must be owner of table %', leads.relname
             USING ERRCODE = 'insufficient_privilege',

@@ -91,6 +91,7 @@ BEGIN
                ON m.lead = l.key
         WHERE CASE WHEN l.key IS NULL THEN m.to_status IS NOT NULL
                    WHEN m.lead IS NULL THEN l.seq IS NOT NULL
+                   WHEN l.seq IS NULL AND l.status IS NOT DISTINCT FROM m.to_status THEN false
                    ELSE (l.status, l.seq, l.since) IS DISTINCT FROM (m.to_status, m.seq, m.at) END
         ORDER BY coalesce(l.key, m.lead)$q$,
         program.key, program.status_column, program.lead_table, history);

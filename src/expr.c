@@ -12,9 +12,10 @@
  * Security.  The expression belongs to the owner of the table, and runs for
  * everybody who writes the table.  So it is parsed, folded and initialised
  * (where EXECUTE is checked) as the owner in a security-restricted operation;
- * and where it calls anything that is not built in, it is evaluated so, too.
- * An expression of built-in functions alone cannot tell as whom it runs, and
- * pays for no switch.
+ * and evaluated so, unless nothing in it can tell as whom it runs: then it pays
+ * for no switch.  That is so where every function is built in and immutable, or
+ * at least deals in nothing but times and numbers; a stable one may read tables
+ * or settings, or reach a domain's constraint by way of a type's input.
  *
  * Lifetime.  A compiled form lives in a memory context below the one given to
  * lc_expr_make().  It is thrown away at the next use after a function or type
@@ -351,22 +352,83 @@ lc_expr_make(MemoryContext cxt, Relation rel, const char *what, const char *sour
 	return expr;
 }
 
+/* A type whose values no code of a user ever sees: a number or a time. */
+static bool
+is_plain_type(Oid type)
+{
+	char		category;
+	bool		preferred;
+
+	if (type >= FirstNormalObjectId)
+		return false;
+	get_type_category_preferred(type, &category, &preferred);
+	return category == TYPCATEGORY_NUMERIC || category == TYPCATEGORY_DATETIME ||
+		category == TYPCATEGORY_TIMESPAN || category == TYPCATEGORY_BOOLEAN;
+}
+
+/* Whether the function may run, or read, what depends on who calls it. */
 static bool
 function_is_foreign(Oid funcid, void *context)
 {
-	return funcid >= FirstNormalObjectId && get_func_namespace(funcid) != lc_schema();
+	Oid		   *args;
+	int			nargs;
+	Oid			result;
+
+	if (funcid >= FirstNormalObjectId)
+		return get_func_namespace(funcid) != lc_schema();
+	if (func_volatile(funcid) == PROVOLATILE_IMMUTABLE)
+		return false;
+	result = get_func_signature(funcid, &args, &nargs);
+	for (int i = 0; i < nargs; i++)
+	{
+		/* numbers that name relations and the like are no plain numbers */
+		if (!is_plain_type(args[i]) || args[i] == OIDOID || get_typtype(args[i]) != TYPTYPE_BASE ||
+			(args[i] >= REGPROCOID && args[i] <= REGTYPEOID))
+			return true;
+	}
+	return !is_plain_type(result);
+}
+
+/* Whether the node's type is one whose values may carry a user's code. */
+static bool
+has_foreign_type(Node *node)
+{
+	Oid			type;
+
+	switch (nodeTag(node))
+	{
+		case T_Var:
+		case T_Const:
+		case T_FuncExpr:
+		case T_OpExpr:
+		case T_RelabelType:
+		case T_CoerceViaIO:
+		case T_ArrayCoerceExpr:
+		case T_ConvertRowtypeExpr:
+		case T_CoerceToDomain:
+		case T_ArrayExpr:
+		case T_RowExpr:
+		case T_FieldSelect:
+		case T_FieldStore:
+		case T_SubscriptingRef:
+			type = exprType(node);
+			return type >= FirstNormalObjectId && !type_is_enum(type);
+		default:
+			return false;
+	}
 }
 
 /*
- * Whether anything in the expression may run code that is neither the
- * server's nor ours.  A domain's constraints are such code.
+ * Whether what the expression does may depend on who evaluates it.
  */
 static bool
 calls_foreign_code(Node *node, void *context)
 {
 	if (node == NULL)
 		return false;
-	if (IsA(node, CoerceToDomain) || check_functions_in_node(node, function_is_foreign, NULL))
+	if (IsA(node, SQLValueFunction) && !is_plain_type(((SQLValueFunction *) node)->type))
+		return true;
+	if (has_foreign_type(node) || check_functions_in_node(node, function_is_foreign, NULL))
 		return true;
 	return expression_tree_walker(node, calls_foreign_code, context);
 }
@@ -575,7 +637,11 @@ lifecycle_canonical(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	relid = PG_GETARG_OID(0);
 	what = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	rel = relation_open(relid, AccessShareLock);
+	rel = try_relation_open(relid, AccessShareLock);
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relid)));
 	if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
 		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(rel->rd_rel->relkind),
 					   RelationGetRelationName(rel));
@@ -586,7 +652,9 @@ lifecycle_canonical(PG_FUNCTION_ARGS)
 										  kinds[i].type);
 	}
 	if (canonical == NULL)
-		elog(ERROR, "unknown expression \"%s\"", what);
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a program has no expression \"%s\"", what)));
 	relation_close(rel, AccessShareLock);
 	PG_RETURN_TEXT_P(cstring_to_text(canonical));
 }

@@ -22,8 +22,9 @@
  * - Where that happens in a deeper subtransaction, what was written is kept
  *   until that subtransaction is known to have committed; if it aborts, it is
  *   again to be written.
- * - Where the lead table has AFTER triggers of its users, nothing is
- *   collected: they may look.
+ * - Where the lead table has AFTER triggers of its users, or the history has
+ *   BEFORE ROW triggers or defaults of theirs, nothing is collected: they may
+ *   look.
  * - Something left at commit is an error.
  *
  * Look-ups use SnapshotSelf: what is committed now, and all that this
@@ -43,6 +44,7 @@
 #include "access/genam.h"
 #include "access/heapam.h"
 #include "access/relscan.h"
+#include "access/sysattr.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
@@ -74,11 +76,13 @@ typedef enum HistoryColumn
 	H_SOURCE, H_COHORT, H_VALUE, H_ENTERED_AT, H_CYCLE_SINCE, H_REACHED, H_RECORDED_AT
 } HistoryColumn;
 
-static const struct
+typedef struct NeededColumn
 {
 	const char *name;
 	Oid			type;			/* InvalidOid: the type of the key */
-}			history_columns[LC_HISTORY_COLUMNS] =
+} NeededColumn;
+
+static const NeededColumn history_columns[LC_HISTORY_COLUMNS] =
 {
 	{"lead", InvalidOid}, {"seq", INT4OID}, {"cycle", INT4OID}, {"from_status", TEXTOID},
 	{"from_since", TIMESTAMPTZOID}, {"to_status", TEXTOID}, {"at", TIMESTAMPTZOID},
@@ -87,6 +91,12 @@ static const struct
 	{"source", TEXTOID}, {"cohort", INT4OID}, {"value", NUMERICOID},
 	{"entered_at", TIMESTAMPTZOID}, {"cycle_since", TIMESTAMPTZOID}, {"reached", TEXTARRAYOID},
 	{"recorded_at", TIMESTAMPTZOID},
+};
+
+static const NeededColumn refused_columns[LC_REFUSED_COLUMNS] =
+{
+	{"lead", InvalidOid}, {"from_status", TEXTOID}, {"to_status", TEXTOID},
+	{"at", TIMESTAMPTZOID}, {"actor", TEXTOID},
 };
 
 /* A table that is open for appending. */
@@ -134,11 +144,14 @@ typedef struct Frame
 static Frame *frames = NULL;
 
 /*
- * The history that our guard lets through once: set right before the statement
- * triggers of our own INSERT fire, and unset by the guard, so that a trigger
- * that fires later finds the door shut.
+ * The subtransaction in which BEFORE triggers of a history are firing right
+ * now.  The row that they fire for is neither in the history nor not in it, so
+ * no lead may move until they are done.
  */
-static Oid	appending_to = InvalidOid;
+static SubTransactionId firing_before = InvalidSubTransactionId;
+
+/* Whether this transaction recorded a move ahead of its own AFTER trigger. */
+static bool recorded_ahead = false;
 
 static void write_collected(void);
 
@@ -187,6 +200,17 @@ open_appender(Oid relid, bool has_triggers)
 	a->rri = ExecGetTriggerResultRel(a->estate, relid, NULL);
 	ExecOpenIndices(a->rri, false);
 	a->has_triggers = has_triggers;
+	if (has_triggers)
+	{
+		/* the guard is for others; the list is this struct's own copy */
+		for (int i = 0; i < a->rri->ri_TrigDesc->numtriggers; i++)
+		{
+			Trigger    *t = &a->rri->ri_TrigDesc->triggers[i];
+
+			if (get_func_namespace(t->tgfoid) == lc_schema())
+				t->tgenabled = TRIGGER_DISABLED;
+		}
+	}
 
 	desc = RelationGetDescr(a->rel);
 	if (desc->constr == NULL || desc->constr->num_defval == 0)
@@ -249,14 +273,13 @@ insert_rows(Appender *a, TupleTableSlot **slots, int n)
 	TriggerDesc *triggers = a->has_triggers ? rri->ri_TrigDesc : NULL;
 	TupleConstr *constr = RelationGetDescr(rel)->constr;
 	TransitionCaptureState *transition = NULL;
-	CommandId	cid = GetCurrentCommandId(true);
+	CommandId	cid;
 
 	if (triggers != NULL)
 	{
 		AfterTriggerBeginQuery();
-		appending_to = RelationGetRelid(rel);
+		firing_before = GetCurrentSubTransactionId();
 		ExecBSInsertTriggers(a->estate, rri);
-		appending_to = InvalidOid;
 		transition = MakeTransitionCaptureState(triggers, RelationGetRelid(rel), CMD_INSERT);
 	}
 	for (int i = 0; i < n; i++)
@@ -275,6 +298,8 @@ insert_rows(Appender *a, TupleTableSlot **slots, int n)
 		if (constr != NULL)
 			ExecConstraints(rri, slots[i], a->estate);
 	}
+	firing_before = InvalidSubTransactionId;
+	cid = GetCurrentCommandId(true);
 	if (n == 1)
 		table_tuple_insert(rel, slots[0], cid, 0, NULL);
 	else
@@ -308,36 +333,71 @@ insert_rows(Appender *a, TupleTableSlot **slots, int n)
 /* ---- a history open for appending and looking up ---- */
 
 /*
+ * Where the columns are that we write, which must be of the types that we
+ * write: the owner can change them by DDL.
+ */
+static void
+find_columns(LcProgram *program, Relation rel, const NeededColumn *needed, int n, AttrNumber *attno)
+{
+	char	   *name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+												  RelationGetRelationName(rel));
+
+	for (int i = 0; i < n; i++)
+	{
+		Oid			type = OidIsValid(needed[i].type) ? needed[i].type : program->key_type;
+
+		attno[i] = get_attnum(RelationGetRelid(rel), needed[i].name);
+		if (attno[i] <= 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("column \"%s\" of table \"%s\" does not exist", needed[i].name, name),
+					 errdetail("Lifecycle writes it for table \"%s\".", program->name),
+					 errhint("Give the column its name back."),
+					 errtable(rel)));
+		if (TupleDescAttr(RelationGetDescr(rel), attno[i] - 1)->atttypid != type)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("column \"%s\" of table \"%s\" is not of type %s",
+							needed[i].name, name, format_type_be(type)),
+					 OidIsValid(needed[i].type) ?
+					 errdetail("Lifecycle writes it for table \"%s\".", program->name) :
+					 errdetail("It holds the keys of table \"%s\".", program->name),
+					 errhint("ALTER TABLE %s ALTER COLUMN %s TYPE %s.", name,
+							 quote_identifier(needed[i].name), format_type_be(type)),
+					 errtable(rel)));
+	}
+}
+
+/*
  * Find out once per program what its tables are like.  A change of any of them
  * makes the program stale.
  */
 static void
 learn_history(LcProgram *program)
 {
-	Relation	rel = table_open(program->history, AccessShareLock);
+	Relation	rel = try_table_open(program->refused, RowExclusiveLock);
 	Relation	leads;
 
-	for (int i = 0; i < LC_HISTORY_COLUMNS; i++)
+	if (rel != NULL)
 	{
-		AttrNumber	attno = get_attnum(program->history, history_columns[i].name);
-
-		if (attno <= 0 ||
-			(OidIsValid(history_columns[i].type) &&
-			 TupleDescAttr(RelationGetDescr(rel), attno - 1)->atttypid != history_columns[i].type))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("history \"%s\" has no column \"%s\" of type %s",
-							RelationGetRelationName(rel), history_columns[i].name,
-							format_type_be(OidIsValid(history_columns[i].type) ?
-										   history_columns[i].type : program->key_type)),
-					 errtable(rel)));
-		program->history_attno[i] = attno;
+		find_columns(program, rel, refused_columns, LC_REFUSED_COLUMNS, program->refused_attno);
+		table_close(rel, NoLock);
+		rel = try_table_open(program->history, RowExclusiveLock);
 	}
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("history of table \"%s\" does not exist", program->name),
+				 errhint("Call lifecycle.untrack() and lifecycle.track() to begin a new one.")));
+	find_columns(program, rel, history_columns, LC_HISTORY_COLUMNS, program->history_attno);
 	program->history_has_triggers = has_users_triggers(rel->trigdesc, false);
+	program->users_look =
+		(program->history_has_triggers && rel->trigdesc->trig_insert_before_row) ||
+		(RelationGetDescr(rel)->constr != NULL && RelationGetDescr(rel)->constr->num_defval > 0);
 	table_close(rel, NoLock);
 
 	leads = table_open(program->relid, NoLock);
-	program->users_look = has_users_triggers(leads->trigdesc, true);
+	program->users_look = program->users_look || has_users_triggers(leads->trigdesc, true);
 	table_close(leads, NoLock);
 	program->history_known = true;
 }
@@ -612,7 +672,8 @@ lc_history_end_statement(LcProgram *program)
 void
 lc_history_end_subtransaction(bool commit, SubTransactionId mine, SubTransactionId parent)
 {
-	appending_to = InvalidOid;
+	if (firing_before == mine)
+		firing_before = commit ? parent : InvalidSubTransactionId;
 	while (!commit && frames != NULL && frames->owner == mine)
 		drop_frame(frames);
 	for (Frame *f = frames; f != NULL; f = f->outer)
@@ -634,7 +695,8 @@ lc_history_end_subtransaction(bool commit, SubTransactionId mine, SubTransaction
 void
 lc_history_end_transaction(bool commit)
 {
-	appending_to = InvalidOid;
+	firing_before = InvalidSubTransactionId;
+	recorded_ahead = false;
 	if (commit && frames != NULL)
 	{
 		for (Frame *f = frames; f != NULL; f = f->outer)
@@ -663,6 +725,13 @@ lc_history_append(LcProgram *program, const LcMove *move)
 	HistoryTable *h;
 	TupleTableSlot *slot;
 
+	if (firing_before != InvalidSubTransactionId)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+				 errmsg("a lead of table \"%s\" cannot move while a BEFORE trigger of a history fires",
+						program->name),
+				 errdetail("The move that the trigger fires for is not recorded yet."),
+				 errhint("Write leads in an AFTER trigger.")));
 	if (frame == NULL || !frame->collects)
 	{
 		write_collected();
@@ -707,6 +776,8 @@ read_last(HistoryTable *h, TupleTableSlot *slot, LcLastMove *last)
 	bool		isnull;
 	Datum		d;
 
+	last->own = TransactionIdIsCurrentTransactionId(
+		DatumGetTransactionId(slot_getsysattr(slot, MinTransactionIdAttributeNumber, &isnull)));
 	last->seq = DatumGetInt32(slot_getattr(slot, a[H_SEQ], &isnull));
 	last->cycle = DatumGetInt32(slot_getattr(slot, a[H_CYCLE], &isnull));
 	d = slot_getattr(slot, a[H_TO_STATUS], &isnull);
@@ -828,27 +899,43 @@ lc_history_get(LcProgram *program, Datum lead, int32 seq, LcLastMove *last)
 }
 
 /*
+ * A move is recorded before the AFTER trigger that is due to record it.
+ */
+void
+lc_history_note_ahead(void)
+{
+	recorded_ahead = true;
+}
+
+/*
+ * Whether the move that an AFTER trigger is about to record is there already.
+ */
+bool
+lc_history_has_ahead(LcProgram *program, Datum lead, int32 seq)
+{
+	LcLastMove	move;
+
+	return recorded_ahead && lc_history_get(program, lead, seq, &move) && move.own;
+}
+
+/*
  * Record a move that was not let through.
  */
 void
 lc_history_refuse(LcProgram *program, Datum lead, const char *from_status,
 				  const char *to_status, TimestampTz at, text *actor)
 {
-	Appender   *a = open_appender(program->refused, true);
-	TupleTableSlot *slot = table_slot_create(a->rel, NULL);
-	static const char *const names[] = {"lead", "from_status", "to_status", "at", "actor"};
-	AttrNumber	attno[lengthof(names)];
+	const AttrNumber *attno = program->refused_attno;
+	Appender   *a;
+	TupleTableSlot *slot;
+	Relation	rel;
 
-	for (int i = 0; i < lengthof(names); i++)
-	{
-		attno[i] = get_attnum(program->refused, names[i]);
-		if (attno[i] <= 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("table \"%s\" has no column \"%s\"",
-							RelationGetRelationName(a->rel), names[i]),
-					 errtable(a->rel)));
-	}
+	if (!program->history_known)
+		learn_history(program);
+	rel = table_open(program->refused, RowExclusiveLock);
+	a = open_appender(program->refused, has_users_triggers(rel->trigdesc, false));
+	table_close(rel, NoLock);
+	slot = table_slot_create(a->rel, NULL);
 	prepare_row(a, slot);
 	set_datum(slot, attno[0], lead, false);
 	set_text(slot, attno[1], from_status ? cstring_to_text(from_status) : NULL);
@@ -864,30 +951,24 @@ lc_history_refuse(LcProgram *program, Datum lead, const char *from_status,
 /* ---- the guard ---- */
 
 /*
- * BEFORE STATEMENT trigger of a history: nobody writes it but we, and we come
- * this way only where the history has triggers.  Its owner can take the guard
- * off, by DDL; by no ordinary write.
+ * BEFORE STATEMENT trigger of a history: nobody writes it but we, and we do not
+ * fire it.  Its owner can take the guard off, by DDL; by no ordinary write.
  */
 Datum
 lifecycle_guard_history(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	Relation	rel;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" was not called by trigger manager", "guard_history")));
-	if (appending_to == RelationGetRelid(trigdata->tg_relation) &&
-		TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
-	{
-		appending_to = InvalidOid;
-		return PointerGetDatum(NULL);
-	}
+	rel = ((TriggerData *) fcinfo->context)->tg_relation;
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("history \"%s\" cannot be written", RelationGetRelationName(trigdata->tg_relation)),
+			 errmsg("history \"%s\" cannot be written", RelationGetRelationName(rel)),
 			 errdetail("A move is recorded by the statement that makes it, and stays."),
 			 errhint("Change the status of the lead instead."),
-			 errtable(trigdata->tg_relation)));
+			 errtable(rel)));
 	return PointerGetDatum(NULL);
 }

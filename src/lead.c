@@ -10,11 +10,18 @@
  * had its turn; it trusts nothing that BEFORE ROW did, since a trigger of a
  * user may fire between the two, and refuses what could not have come from it.
  *
+ * AFTER triggers of an outer statement may still be due when a trigger of a
+ * user writes the same lead again.  So BEFORE ROW first sees to it that the
+ * move which made the row it finds is in the history, and AFTER ROW passes
+ * over a move that is there already.  At no time is more than one move of a
+ * lead due.
+ *
  *-------------------------------------------------------------------------
  */
 #include "lifecycle.h"
 
 #include "access/htup_details.h"
+#include "access/sysattr.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "miscadmin.h"
@@ -121,7 +128,7 @@ time_of_move(LcProgram *program, Datum key, TimestampTz last)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("lead %s of table \"%s\" cannot move before its last move",
-						lc_program_key_text(program, key), program->name),
+						lc_program_key_text(program, key, false), program->name),
 				 errdetail("\"lifecycle.at\" is %s, the last move was at %s.",
 						   pstrdup(timestamptz_to_str(at)), pstrdup(timestamptz_to_str(last))),
 				 errhint("Replay the moves of a lead in the order in which they happened.")));
@@ -174,7 +181,8 @@ reason_of(LcProgram *program, TupleTableSlot *row)
 }
 
 /*
- * Refuse a move into a stage that wants a reason and got none.
+ * Refuse a move into a stage that wants a reason and got none.  Asked of the
+ * row as it was stored.
  */
 static void
 require_reason(LcProgram *program, Relation rel, TupleTableSlot *row, Datum key, int stage)
@@ -192,7 +200,7 @@ require_reason(LcProgram *program, Relation rel, TupleTableSlot *row, Datum key,
 	ereport(ERROR,
 			(errcode(ERRCODE_NOT_NULL_VIOLATION),
 			 errmsg("lead %s of table \"%s\" needs a reason to become \"%s\"",
-					lc_program_key_text(program, key), program->name, s->status),
+					lc_program_key_text(program, key, false), program->name, s->status),
 			 program->reason != NULL ?
 			 errdetail("The reason is: %s.", program->reason->source) : 0,
 			 column != InvalidAttrNumber ?
@@ -206,6 +214,63 @@ require_reason(LcProgram *program, Relation rel, TupleTableSlot *row, Datum key,
 }
 
 /* ---- refusals ---- */
+
+/*
+ * The program that the trigger serves, pinned; the trigger must be of the kind
+ * that track() makes, since anybody may make one of another kind.
+ */
+static LcProgram *
+pin_for_trigger(FunctionCallInfo fcinfo, const char *function, const char *kind,
+				bool (*fits) (TriggerEvent event))
+{
+	LcProgram  *program = lc_program_pin_for_trigger(fcinfo, function);
+
+	if (!fits(((TriggerData *) fcinfo->context)->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" was not fired %s", function, kind),
+				 errhint("Triggers of lifecycle are made by lifecycle.track().")));
+	return program;
+}
+
+static bool
+is_before_row(TriggerEvent event)
+{
+	return TRIGGER_FIRED_BEFORE(event) && TRIGGER_FIRED_FOR_ROW(event);
+}
+
+static bool
+is_after_row(TriggerEvent event)
+{
+	return TRIGGER_FIRED_AFTER(event) && TRIGGER_FIRED_FOR_ROW(event);
+}
+
+static bool
+is_statement(TriggerEvent event)
+{
+	return TRIGGER_FIRED_FOR_STATEMENT(event) && !TRIGGER_FIRED_BY_TRUNCATE(event);
+}
+
+static bool
+is_before_truncate(TriggerEvent event)
+{
+	return TRIGGER_FIRED_BEFORE(event) && TRIGGER_FIRED_BY_TRUNCATE(event);
+}
+
+/*
+ * Refuse a lead without a key, where the table should but does not.
+ */
+static void
+require_key(LcProgram *program, Relation rel, const LeadState *lead)
+{
+	if (lead->key_isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_NOT_NULL_VIOLATION),
+				 errmsg("key of a lead of table \"%s\" must not be null", program->name),
+				 errhint("Set column \"%s\".",
+						 NameStr(TupleDescAttr(RelationGetDescr(rel), program->key - 1)->attname)),
+				 errtablecol(rel, program->key)));
+}
 
 static bool
 keeps_illegal(LcProgram *program)
@@ -225,15 +290,14 @@ refuse_move(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadSta
 			int from, const char *from_status, const char *to_status)
 {
 	LcModel    *model = program->model;
-	const char *key = lead->key_isnull ? "(null)" : lc_program_key_text(program, lead->key);
+	const char *key = lc_program_key_text(program, lead->key, lead->key_isnull);
 
 	if (keeps_illegal(program))
 	{
 		bool		is_set;
 
-		if (!lead->key_isnull)
-			lc_history_refuse(program, lead->key, from_status, to_status,
-							  moment(program, &is_set), actor_of(program, row));
+		lc_history_refuse(program, lead->key, from_status, to_status,
+						  moment(program, &is_set), actor_of(program, row));
 		return;
 	}
 	if (to_status == NULL)
@@ -268,219 +332,7 @@ refuse_move(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadSta
 	}
 }
 
-/* ---- BEFORE ROW: the decision ---- */
-
-/* Put what we keep into the row that is about to be stored. */
-static HeapTuple
-store_decision(LcProgram *program, Relation rel, HeapTuple tuple, const LeadState *lead)
-{
-	int			cols[4];
-	Datum		values[4];
-	bool		nulls[4];
-
-	cols[0] = program->status;
-	values[0] = lead->status;
-	nulls[0] = lead->status_isnull;
-	cols[1] = program->since;
-	values[1] = TimestampTzGetDatum(lead->since);
-	nulls[1] = lead->since_isnull;
-	cols[2] = program->seq;
-	values[2] = Int32GetDatum(lead->seq);
-	nulls[2] = lead->seq_isnull;
-	cols[3] = program->score;
-	values[3] = Float8GetDatum(lead->score);
-	nulls[3] = lead->score_isnull;
-	return heap_modify_tuple_by_cols(tuple, RelationGetDescr(rel), 4, cols, values, nulls);
-}
-
-static void
-set_status(LcProgram *program, LeadState *lead, int stage)
-{
-	lead->stage = stage;
-	lead->status = lc_program_status(program, stage);
-	lead->status_isnull = false;
-}
-
-static void
-set_move(LeadState *lead, int32 seq, TimestampTz at)
-{
-	lead->seq = seq;
-	lead->seq_isnull = false;
-	lead->since = at;
-	lead->since_isnull = false;
-}
-
-/*
- * The lead enters the program with the status it has.  Its number continues
- * where the history of its key ends.  Where the history says that the lead is
- * still there, either this row is not going to be stored (ON CONFLICT), or a
- * removal that is not committed yet has the next number, and a time that we
- * cannot know but that is not later than the clock.
- */
-static void
-decide_entry(LcProgram *program, TupleTableSlot *row, LeadState *lead)
-{
-	LcLastMove	last;
-
-	if (lead->key_isnull)
-		return;					/* the key's NOT NULL will say so */
-	if (!lc_history_last(program, lead->key, &last))
-		set_move(lead, 1, time_of_entry(program, row, lead->key, NULL));
-	else if (last.to_status == NULL)
-		set_move(lead, last.seq + 1, time_of_entry(program, row, lead->key, &last));
-	else
-	{
-		last.at = Max(last.at, lc_setting_at() == NULL ? GetCurrentTimestamp() : last.at);
-		set_move(lead, last.seq + 2, time_of_entry(program, row, lead->key, &last));
-	}
-}
-
-/*
- * A new lead: the given status where there is one, else the model's first.
- */
-static void
-decide_insert(LcProgram *program, Relation rel, TupleTableSlot *row, LeadState *lead)
-{
-	bool		given = lead->stage != LC_NO_STAGE;
-
-	if (lead->stage == LC_UNKNOWN_STAGE)
-		refuse_move(program, rel, row, lead, LC_NO_STAGE, NULL,
-					lc_program_status_label(program, lead->status));
-	if (lead->stage < 0)
-		set_status(program, lead, program->model->first);
-	lead->score = 0;
-	lead->score_isnull = false;
-	if (given)
-		require_reason(program, rel, row, lead->key, lead->stage);
-	decide_entry(program, row, lead);
-}
-
-/*
- * A lead that is in a status but not in the history, since it is older than
- * track(): it is brought into the history by its first move.  How many moves
- * come before that one: the entry on the model's first status, and the move
- * from there to the status that it was found in.
- */
-static int
-moves_before_first_write(LcProgram *program, const LeadState *old)
-{
-	return old->stage == program->model->first ? 1 : 2;
-}
-
-/*
- * A lead is written.  "new" holds what the write wants, and, on return, what
- * becomes of it.
- */
-static void
-decide_update(LcProgram *program, Relation rel, TupleTableSlot *row,
-			  const LeadState *old, LeadState *new)
-{
-	bool		equal = !old->key_isnull && !new->key_isnull &&
-		DatumGetBool(FunctionCall2Coll(&program->key_equal, program->key_collation,
-									   old->key, new->key));
-
-	if (!equal)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("key of lead %s of table \"%s\" cannot be changed",
-						lc_program_key_text(program, old->key), program->name),
-				 errdetail("The history of the lead is kept under its key."),
-				 errhint("DELETE the lead and INSERT it under the other key."),
-				 errtablecol(rel, program->key),
-				 errtableconstraint(rel, "lifecycle_key")));
-
-	/* What is derived is ours, whatever the write puts there. */
-	new->since = old->since;
-	new->since_isnull = old->since_isnull;
-	new->seq = old->seq;
-	new->seq_isnull = old->seq_isnull;
-	new->score = old->score;
-	new->score_isnull = old->score_isnull;
-	if (same_status(program, old, new))
-		return;
-
-	if (new->stage < 0 ||
-		(!old->status_isnull && !lc_model_move_is_legal(program->model, old->stage, new->stage)))
-	{
-		refuse_move(program, rel, row, old, old->stage,
-					old->status_isnull ? NULL : lc_program_status_label(program, old->status),
-					new->status_isnull ? NULL : lc_program_status_label(program, new->status));
-		new->status = old->status;
-		new->status_isnull = old->status_isnull;
-		new->stage = old->stage;
-		return;
-	}
-	require_reason(program, rel, row, old->key, new->stage);
-
-	if (old->status_isnull)
-	{
-		if (new->score_isnull)
-		{
-			new->score = 0;
-			new->score_isnull = false;
-		}
-		decide_entry(program, row, new);
-	}
-	else if (!old->seq_isnull && !old->since_isnull)
-		set_move(new, old->seq + 1, time_of_move(program, old->key, old->since));
-	else
-	{
-		LcLastMove	last;
-
-		if (!lc_history_last(program, old->key, &last))
-			set_move(new, moves_before_first_write(program, old) + 1,
-					 time_of_move(program, old->key, DT_NOBEGIN));
-		else if (last.to_status == NULL)
-			set_move(new, last.seq + moves_before_first_write(program, old) + 1,
-					 time_of_move(program, old->key, last.at));
-		else
-			set_move(new, last.seq + 1, time_of_move(program, old->key, last.at));
-	}
-}
-
-/*
- * BEFORE INSERT OR UPDATE FOR EACH ROW.  Its name makes it fire after the
- * BEFORE triggers of users: it judges the row that will be stored.
- */
-Datum
-lifecycle_lead_before_row(PG_FUNCTION_ARGS)
-{
-	LcProgram  *program = lc_program_pin_for_trigger(fcinfo, "lead_before_row");
-	TriggerData *trigdata = (TriggerData *) fcinfo->context;
-	Relation	rel = trigdata->tg_relation;
-	HeapTuple	result;
-
-	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
-	{
-		LeadState	lead;
-
-		read_lead(program, trigdata->tg_trigslot, &lead);
-		decide_insert(program, rel, trigdata->tg_trigslot, &lead);
-		result = store_decision(program, rel, trigdata->tg_trigtuple, &lead);
-	}
-	else
-	{
-		LeadState	old;
-		LeadState	wanted;
-		LeadState	new;
-
-		read_lead(program, trigdata->tg_trigslot, &old);
-		read_lead(program, trigdata->tg_newslot, &wanted);
-		new = wanted;
-		decide_update(program, rel, trigdata->tg_newslot, &old, &new);
-		if (same_status(program, &wanted, &new) &&
-			wanted.since_isnull == new.since_isnull && wanted.since == new.since &&
-			wanted.seq_isnull == new.seq_isnull && wanted.seq == new.seq &&
-			wanted.score_isnull == new.score_isnull && wanted.score == new.score)
-			result = trigdata->tg_newtuple;
-		else
-			result = store_decision(program, rel, trigdata->tg_newtuple, &new);
-	}
-	lc_program_unpin(program);
-	return PointerGetDatum(result);
-}
-
-/* ---- AFTER ROW: the record ---- */
+/* ---- the record ---- */
 
 /*
  * Append the lead's next move to its history.  "last" is its last move, or
@@ -566,25 +418,27 @@ reject_interference(LcProgram *program, Relation rel, const LeadState *lead, con
 	ereport(ERROR,
 			(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
 			 errmsg("the status of lead %s of table \"%s\" was changed after its move was checked",
-					lc_program_key_text(program, lead->key), program->name),
+					lc_program_key_text(program, lead->key, lead->key_isnull), program->name),
 			 errdetail("%s", detail),
 			 errhint("Let BEFORE triggers that set the status have names that sort before \"zz_lifecycle_before_row\"."),
 			 errtablecol(rel, program->status)));
 }
 
-/* A status and its time and number belong together. */
+/* A status, its time and its number belong together. */
 static void
 check_stored(LcProgram *program, Relation rel, const LeadState *lead)
 {
 	if (lead->stage < 0)
 		reject_interference(program, rel, lead, "The new status is not one of the model.");
-	if (lead->seq_isnull || lead->since_isnull || lead->seq < 1)
-		reject_interference(program, rel, lead, "The time or the number of the move was taken away.");
+	if (lead->seq_isnull || lead->since_isnull || lead->seq < 1 ||
+		lead->since > GetCurrentTimestamp())
+		reject_interference(program, rel, lead, "The time or the number of the move was changed.");
 }
 
 /*
- * Record an entry.  Where the history says that the lead never left, it was
- * taken out while our triggers were off: it left at the latest now.
+ * Record an entry.  Where the history says that the lead never left, its
+ * removal is due to be recorded still, or it was taken out while our triggers
+ * were off: it left at the latest when it entered again.
  */
 static void
 record_entry(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadState *lead)
@@ -594,42 +448,276 @@ record_entry(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadSt
 
 	check_stored(program, rel, lead);
 	has_last = lc_history_get(program, lead->key, lead->seq - 1, &last);
-	if (!has_last && lc_history_get(program, lead->key, lead->seq - 2, &last))
+	if (!has_last && lc_history_get(program, lead->key, lead->seq - 2, &last) &&
+		last.to_status != NULL && last.at <= lead->since)
 	{
 		has_last = true;
-		if (last.to_status != NULL)
-			record_move(program, row, lead, &last, true, LC_NO_STAGE, lead->seq - 1,
-						lead->since, "delete");
+		lc_history_note_ahead();
+		record_move(program, row, lead, &last, true, LC_NO_STAGE, lead->seq - 1,
+					lead->since, "delete");
 	}
-	if (has_last && (last.to_status != NULL || last.at > lead->since))
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("could not serialize access due to concurrent entry and removal of a lead"),
-				 errhint("The transaction might succeed if retried.")));
+	if (has_last ? last.to_status != NULL || last.at > lead->since : lead->seq != 1)
+	{
+		if (has_last && last.to_status == NULL && !last.own)
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("could not serialize access due to concurrent entry and removal of a lead"),
+					 errhint("The transaction might succeed if retried.")));
+		reject_interference(program, rel, lead, "The time or the number of the move was changed.");
+	}
+	require_reason(program, rel, row, lead->key, lead->stage);
 	record_move(program, row, lead, &last, has_last, lead->stage, lead->seq, lead->since, "entry");
 }
 
 /*
- * Bring a lead into the history that is in a status but not there.  Returns
- * its state in "last".
+ * Bring a lead into the history that is in a status but not there, since it is
+ * older than track(): it entered on the model's first status, and moved from
+ * there to the one that it is found in.  Both are true whatever becomes of the
+ * write that makes us look.  Gives the time, and the last move in "last".
  */
-static void
-record_found(LcProgram *program, TupleTableSlot *row, const LeadState *old, TimestampTz now,
-			 LcLastMove *last)
+static TimestampTz
+record_found(LcProgram *program, TupleTableSlot *row, const LeadState *old, LcLastMove *last)
 {
 	bool		has_last = lc_history_last(program, old->key, last);
+	TimestampTz now = time_of_move(program, old->key, has_last ? last->at : DT_NOBEGIN);
 	TimestampTz entered = now;
-	int			stage = old->stage;
 
-	if (has_last && last->to_status != NULL)
-		return;
 	if (program->entered != NULL)
 		entered = Min(time_of_entry(program, row, old->key, has_last ? last : NULL), now);
 	record_move(program, row, old, last, has_last, program->model->first,
 				has_last ? last->seq + 1 : 1, entered, "backfill");
-	if (stage != program->model->first)
-		record_move(program, row, old, last, true, stage, last->seq + 1, now, "backfill");
+	if (old->stage != program->model->first)
+		record_move(program, row, old, last, true, old->stage, last->seq + 1, now, "backfill");
+	return now;
 }
+
+/*
+ * See to it that the move which made the row as it is now is recorded, before
+ * another one is made.  It is not only where the row was written by this very
+ * transaction, and the AFTER trigger of that write is still to fire.
+ */
+static void
+record_due(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadState *lead)
+{
+	LcLastMove	last;
+	bool		isnull;
+	Datum		xmin = slot_getsysattr(row, MinTransactionIdAttributeNumber, &isnull);
+
+	if (lead->key_isnull || lead->seq_isnull || lead->since_isnull || lead->stage < 0 ||
+		!TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin)) ||
+		lc_history_get(program, lead->key, lead->seq, &last))
+		return;
+	lc_history_note_ahead();
+	if (lc_history_get(program, lead->key, lead->seq - 1, &last) && last.to_status != NULL)
+		record_move(program, row, lead, &last, true, lead->stage, lead->seq, lead->since, "write");
+	else
+		record_entry(program, rel, row, lead);
+}
+
+/* ---- BEFORE ROW: the decision ---- */
+
+/* Put what we keep into the row that is about to be stored. */
+static HeapTuple
+store_decision(LcProgram *program, Relation rel, HeapTuple tuple, const LeadState *lead)
+{
+	int			cols[4];
+	Datum		values[4];
+	bool		nulls[4];
+
+	cols[0] = program->status;
+	values[0] = lead->status;
+	nulls[0] = lead->status_isnull;
+	cols[1] = program->since;
+	values[1] = TimestampTzGetDatum(lead->since);
+	nulls[1] = lead->since_isnull;
+	cols[2] = program->seq;
+	values[2] = Int32GetDatum(lead->seq);
+	nulls[2] = lead->seq_isnull;
+	cols[3] = program->score;
+	values[3] = Float8GetDatum(lead->score);
+	nulls[3] = lead->score_isnull;
+	return heap_modify_tuple_by_cols(tuple, RelationGetDescr(rel), 4, cols, values, nulls);
+}
+
+static void
+set_status(LcProgram *program, LeadState *lead, int stage)
+{
+	lead->stage = stage;
+	lead->status = lc_program_status(program, stage);
+	lead->status_isnull = false;
+}
+
+static void
+set_move(LeadState *lead, int32 seq, TimestampTz at)
+{
+	lead->seq = seq;
+	lead->seq_isnull = false;
+	lead->since = at;
+	lead->since_isnull = false;
+}
+
+/*
+ * The lead enters the program with the status it has.  Its number continues
+ * where the history of its key ends.  Where the history says that the lead is
+ * still there, either this row is not going to be stored (ON CONFLICT), or a
+ * removal that is not committed or not recorded yet has the next number, and a
+ * time that we cannot know but that is not later than the clock.
+ */
+static void
+decide_entry(LcProgram *program, TupleTableSlot *row, LeadState *lead)
+{
+	LcLastMove	last;
+
+	if (!lc_history_last(program, lead->key, &last))
+		set_move(lead, 1, time_of_entry(program, row, lead->key, NULL));
+	else if (last.to_status == NULL)
+		set_move(lead, last.seq + 1, time_of_entry(program, row, lead->key, &last));
+	else
+		set_move(lead, last.seq + 2, Max(last.at, GetCurrentTimestamp()));
+}
+
+/*
+ * A new lead: the given status where there is one, else the model's first.
+ */
+static void
+decide_insert(LcProgram *program, Relation rel, TupleTableSlot *row, LeadState *lead)
+{
+	require_key(program, rel, lead);
+	if (lead->stage == LC_UNKNOWN_STAGE)
+		refuse_move(program, rel, row, lead, LC_NO_STAGE, NULL,
+					lc_program_status_label(program, lead->status));
+	if (lead->stage < 0)
+		set_status(program, lead, program->model->first);
+	lead->score = 0;
+	lead->score_isnull = false;
+	decide_entry(program, row, lead);
+}
+
+/*
+ * A lead is written.  "new" holds what the write wants, and, on return, what
+ * becomes of it.
+ */
+static void
+decide_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTableSlot *row,
+			  const LeadState *old, LeadState *new)
+{
+	bool		equal;
+
+	require_key(program, rel, old);
+	require_key(program, rel, new);
+	equal =
+		DatumGetBool(FunctionCall2Coll(&program->key_equal, program->key_collation,
+									   old->key, new->key));
+
+	if (!equal)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("key of lead %s of table \"%s\" cannot be changed",
+						lc_program_key_text(program, old->key, old->key_isnull), program->name),
+				 errdetail("The history of the lead is kept under its key."),
+				 errhint("DELETE the lead and INSERT it under the other key."),
+				 errtablecol(rel, program->key),
+				 errtableconstraint(rel, "lifecycle_key")));
+
+	/* What is derived is ours, whatever the write puts there. */
+	new->since = old->since;
+	new->since_isnull = old->since_isnull;
+	new->seq = old->seq;
+	new->seq_isnull = old->seq_isnull;
+	new->score = old->score;
+	new->score_isnull = old->score_isnull;
+	if (same_status(program, old, new))
+		return;
+
+	if (new->stage < 0 ||
+		(!old->status_isnull && !lc_model_move_is_legal(program->model, old->stage, new->stage)))
+	{
+		refuse_move(program, rel, row, old, old->stage,
+					old->status_isnull ? NULL : lc_program_status_label(program, old->status),
+					new->status_isnull ? NULL : lc_program_status_label(program, new->status));
+		new->status = old->status;
+		new->status_isnull = old->status_isnull;
+		new->stage = old->stage;
+		return;
+	}
+	if (old->status_isnull)
+	{
+		if (new->score_isnull)
+		{
+			new->score = 0;
+			new->score_isnull = false;
+		}
+		decide_entry(program, row, new);
+	}
+	else if (!old->seq_isnull && !old->since_isnull)
+	{
+		record_due(program, rel, oldrow, old);
+		set_move(new, old->seq + 1, time_of_move(program, old->key, old->since));
+	}
+	else
+	{
+		LcLastMove	last;
+		TimestampTz at;
+
+		if (lc_history_last(program, old->key, &last) && last.to_status != NULL)
+			at = time_of_move(program, old->key, last.at);
+		else
+			at = record_found(program, oldrow, old, &last);
+		set_move(new, last.seq + 1, at);
+	}
+}
+
+/*
+ * BEFORE INSERT OR UPDATE OR DELETE FOR EACH ROW.  Its name makes it fire after
+ * the BEFORE triggers of users: it judges the row that will be stored.
+ */
+Datum
+lifecycle_lead_before_row(PG_FUNCTION_ARGS)
+{
+	LcProgram  *program = pin_for_trigger(fcinfo, "lead_before_row", "BEFORE ... FOR EACH ROW", is_before_row);
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	Relation	rel = trigdata->tg_relation;
+	HeapTuple	result;
+
+	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
+	{
+		LeadState	lead;
+
+		read_lead(program, trigdata->tg_trigslot, &lead);
+		decide_insert(program, rel, trigdata->tg_trigslot, &lead);
+		result = store_decision(program, rel, trigdata->tg_trigtuple, &lead);
+	}
+	else if (TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
+	{
+		LeadState	old;
+
+		read_lead(program, trigdata->tg_trigslot, &old);
+		record_due(program, rel, trigdata->tg_trigslot, &old);
+		result = trigdata->tg_trigtuple;
+	}
+	else
+	{
+		LeadState	old;
+		LeadState	wanted;
+		LeadState	new;
+
+		read_lead(program, trigdata->tg_trigslot, &old);
+		read_lead(program, trigdata->tg_newslot, &wanted);
+		new = wanted;
+		decide_update(program, rel, trigdata->tg_trigslot, trigdata->tg_newslot, &old, &new);
+		if (same_status(program, &wanted, &new) &&
+			wanted.since_isnull == new.since_isnull && wanted.since == new.since &&
+			wanted.seq_isnull == new.seq_isnull && wanted.seq == new.seq &&
+			wanted.score_isnull == new.score_isnull && wanted.score == new.score)
+			result = trigdata->tg_newtuple;
+		else
+			result = store_decision(program, rel, trigdata->tg_newtuple, &new);
+	}
+	lc_program_unpin(program);
+	return PointerGetDatum(result);
+}
+
+/* ---- AFTER ROW ---- */
 
 /*
  * Record what happened between OLD and NEW.
@@ -644,16 +732,22 @@ record_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTab
 
 	read_lead(program, oldrow, &old);
 	read_lead(program, newrow, &new);
+	require_key(program, rel, &old);
+	require_key(program, rel, &new);
 	moved = old.seq_isnull != new.seq_isnull || (!new.seq_isnull && old.seq != new.seq);
 	if (same_status(program, &old, &new))
 	{
 		if (moved)
 			reject_interference(program, rel, &old, "A move was made, and the status set back.");
+		if (old.since_isnull != new.since_isnull || (!new.since_isnull && old.since != new.since))
+			reject_interference(program, rel, &old, "The time or the number of the move was changed.");
 		return;
 	}
 	if (!moved)
 		reject_interference(program, rel, &old, "A later trigger set another status.");
 	check_stored(program, rel, &new);
+	if (lc_history_has_ahead(program, new.key, new.seq))
+		return;
 	if (old.status_isnull)
 	{
 		record_entry(program, rel, newrow, &new);
@@ -661,16 +755,16 @@ record_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTab
 	}
 	if (!lc_model_move_is_legal(program->model, old.stage, new.stage))
 		reject_interference(program, rel, &old, "The move that resulted is not legal.");
-
-	if (old.seq_isnull || old.since_isnull)
-		record_found(program, oldrow, &old, new.since, &last);
-	else if (!lc_history_get(program, old.key, old.seq, &last))
+	if (!lc_history_get(program, old.key, old.seq_isnull ? new.seq - 1 : old.seq, &last))
 	{
+		if (old.seq_isnull)
+			reject_interference(program, rel, &old, "The time or the number of the move was changed.");
 		/* its history is lost; the row still knows the last move */
 		record_move(program, oldrow, &old, &last, false, old.stage, old.seq, old.since, "backfill");
 	}
 	if (new.seq != last.seq + 1 || new.since < last.at)
 		reject_interference(program, rel, &old, "The time or the number of the move was changed.");
+	require_reason(program, rel, newrow, new.key, new.stage);
 	record_move(program, newrow, &new, &last, true, new.stage, new.seq, new.since, "write");
 }
 
@@ -684,7 +778,8 @@ record_removal(LcProgram *program, TupleTableSlot *row)
 	LcLastMove	last;
 
 	read_lead(program, row, &old);
-	if (old.seq_isnull || old.since_isnull)
+	if (old.key_isnull || old.seq_isnull || old.since_isnull ||
+		lc_history_has_ahead(program, old.key, old.seq + 1))
 		return;
 	if (!lc_history_get(program, old.key, old.seq, &last))
 	{
@@ -702,7 +797,7 @@ record_removal(LcProgram *program, TupleTableSlot *row)
 Datum
 lifecycle_lead_after_row(PG_FUNCTION_ARGS)
 {
-	LcProgram  *program = lc_program_pin_for_trigger(fcinfo, "lead_after_row");
+	LcProgram  *program = pin_for_trigger(fcinfo, "lead_after_row", "AFTER ... FOR EACH ROW", is_after_row);
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	Relation	rel = trigdata->tg_relation;
 
@@ -711,7 +806,9 @@ lifecycle_lead_after_row(PG_FUNCTION_ARGS)
 		LeadState	lead;
 
 		read_lead(program, trigdata->tg_trigslot, &lead);
-		record_entry(program, rel, trigdata->tg_trigslot, &lead);
+		require_key(program, rel, &lead);
+		if (!lc_history_has_ahead(program, lead.key, lead.seq))
+			record_entry(program, rel, trigdata->tg_trigslot, &lead);
 	}
 	else if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
 		record_update(program, rel, trigdata->tg_trigslot, trigdata->tg_newslot);
@@ -730,7 +827,7 @@ lifecycle_lead_after_row(PG_FUNCTION_ARGS)
 Datum
 lifecycle_lead_statement(PG_FUNCTION_ARGS)
 {
-	LcProgram  *program = lc_program_pin_for_trigger(fcinfo, "lead_statement");
+	LcProgram  *program = pin_for_trigger(fcinfo, "lead_statement", "FOR EACH STATEMENT", is_statement);
 
 	if (TRIGGER_FIRED_BEFORE(((TriggerData *) fcinfo->context)->tg_event))
 		lc_history_begin_statement(program);
@@ -747,7 +844,7 @@ lifecycle_lead_statement(PG_FUNCTION_ARGS)
 Datum
 lifecycle_lead_truncate(PG_FUNCTION_ARGS)
 {
-	LcProgram  *program = lc_program_pin_for_trigger(fcinfo, "lead_truncate");
+	LcProgram  *program = pin_for_trigger(fcinfo, "lead_truncate", "BEFORE TRUNCATE", is_before_truncate);
 	Relation	rel = ((TriggerData *) fcinfo->context)->tg_relation;
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);

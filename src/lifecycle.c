@@ -15,6 +15,7 @@
 #include "catalog/namespace.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 #ifdef PG_MODULE_MAGIC_EXT
 PG_MODULE_MAGIC_EXT(.name = "lifecycle");
@@ -240,6 +241,15 @@ relation_changed(Datum arg, Oid relid)
 	lc_program_invalidate(relid);
 }
 
+/*
+ * Some enum changed.  Programs and models remember what its values are called.
+ */
+static void
+enum_changed(Datum arg, int cacheid, uint32 hashvalue)
+{
+	lc_config_generation++;
+}
+
 static void
 transaction_event(XactEvent event, void *arg)
 {
@@ -313,6 +323,7 @@ _PG_init(void)
 	MarkGUCPrefixReserved("lifecycle");
 
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(ENUMOID, enum_changed, (Datum) 0);
 	RegisterXactCallback(transaction_event, NULL);
 	RegisterSubXactCallback(subtransaction_event, NULL);
 }

@@ -101,6 +101,7 @@ extern AttrNumber lc_expr_only_column(LcExpr *expr);
 /* ---- program.c: what is tracked, and how ---- */
 
 #define LC_HISTORY_COLUMNS 21
+#define LC_REFUSED_COLUMNS 5
 
 typedef struct LcProgram
 {
@@ -139,8 +140,9 @@ typedef struct LcProgram
 	/* what history.c found out about the tables, once */
 	bool		history_known;
 	bool		history_has_triggers;	/* of users, on the history */
-	bool		users_look;		/* users have AFTER triggers on the leads */
+	bool		users_look;		/* users have triggers that may see each row written */
 	AttrNumber	history_attno[LC_HISTORY_COLUMNS];
+	AttrNumber	refused_attno[LC_REFUSED_COLUMNS];
 
 	MemoryContext cxt;
 	int			pins;
@@ -155,7 +157,7 @@ extern void lc_program_end_transaction(void);
 extern int	lc_program_stage(LcProgram *program, Datum status, bool isnull);
 extern char *lc_program_status_label(LcProgram *program, Datum status);
 extern Datum lc_program_status(LcProgram *program, int stage);
-extern char *lc_program_key_text(LcProgram *program, Datum key);
+extern char *lc_program_key_text(LcProgram *program, Datum key, bool isnull);
 
 /* ---- history.c: append, look up, guard ---- */
 
@@ -189,6 +191,7 @@ typedef struct LcMove
 /* What the next move needs of a lead's last one. */
 typedef struct LcLastMove
 {
+	bool		own;			/* written by this transaction */
 	int32		seq;
 	int32		cycle;
 	text	   *to_status;
@@ -206,6 +209,8 @@ extern void lc_history_begin_statement(LcProgram *program);
 extern void lc_history_end_statement(LcProgram *program);
 extern bool lc_history_last(LcProgram *program, Datum lead, LcLastMove *last);
 extern bool lc_history_get(LcProgram *program, Datum lead, int32 seq, LcLastMove *last);
+extern void lc_history_note_ahead(void);
+extern bool lc_history_has_ahead(LcProgram *program, Datum lead, int32 seq);
 extern void lc_history_append(LcProgram *program, const LcMove *move);
 extern void lc_history_refuse(LcProgram *program, Datum lead, const char *from_status,
 							  const char *to_status, TimestampTz at, text *actor);

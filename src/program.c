@@ -21,19 +21,16 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/dependency.h"
-#include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_enum.h"
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
-#include "commands/sequence.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/regproc.h"
@@ -65,8 +62,7 @@ enum
 	Anum_program_reason,
 	Anum_program_cohort,
 	Anum_program_on_illegal,
-	Anum_program_tz,
-	Natts_program = Anum_program_tz
+	Anum_program_tz
 };
 
 /* The expressions of a program, by column. */
@@ -258,8 +254,6 @@ build_program(Relation rel, HeapTuple row, TupleDesc desc, MemoryContext cxt)
 	Oid			base;
 	Oid			out;
 	bool		varlena;
-	Relation	history;
-	AttrNumber	lead;
 	char	   *on_illegal;
 
 	program->cxt = cxt;
@@ -290,24 +284,6 @@ build_program(Relation rel, HeapTuple row, TupleDesc desc, MemoryContext cxt)
 	fmgr_info_cxt(type->eq_opr_finfo.fn_oid, &program->key_equal, cxt);
 	getTypeOutputInfo(program->key_type, &out, &varlena);
 	fmgr_info_cxt(out, &program->key_out, cxt);
-
-	history = try_table_open(program->history, AccessShareLock);
-	if (history == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("history of table \"%s\" does not exist", program->name),
-				 errhint("Call lifecycle.untrack() and lifecycle.track() to begin a new one.")));
-	lead = get_attnum(program->history, "lead");
-	if (lead <= 0 || TupleDescAttr(RelationGetDescr(history), lead - 1)->atttypid != program->key_type)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("column \"lead\" of \"%s\" is not of type %s, as the key of \"%s\" is",
-						RelationGetRelationName(history), format_type_be(program->key_type), program->name),
-				 errhint("ALTER TABLE %s ALTER COLUMN lead TYPE %s.",
-						 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(history)),
-													RelationGetRelationName(history)),
-						 format_type_be(program->key_type))));
-	table_close(history, AccessShareLock);
 
 	program->model = lc_model_load(program_text(row, desc, Anum_program_model), cxt);
 	if (program->model->first == LC_NO_STAGE)
@@ -533,10 +509,13 @@ lc_program_status(LcProgram *program, int stage)
 	return ObjectIdGetDatum(program->stage_oid[stage]);
 }
 
+/*
+ * The key of a lead as text, for messages.
+ */
 char *
-lc_program_key_text(LcProgram *program, Datum key)
+lc_program_key_text(LcProgram *program, Datum key, bool isnull)
 {
-	return OutputFunctionCall(&program->key_out, key);
+	return isnull ? pstrdup("(null)") : OutputFunctionCall(&program->key_out, key);
 }
 
 /* Refuse the caller who does not own the table. */
@@ -554,58 +533,69 @@ require_owner(Oid relid)
 }
 
 /*
+ * Run one fixed statement on lifecycle.program as the owner of that table, with
+ * all its constraints and triggers.  What the caller may do has been checked.
+ */
+static void
+execute_as_extension(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls,
+					 int expected, Datum *result)
+{
+	Relation	programs = table_open(lc_config_relid("program"), RowExclusiveLock);
+	Oid			userid;
+	int			sec_context;
+	int			guc_level;
+	bool		isnull;
+
+	GetUserIdAndSecContext(&userid, &sec_context);
+	SetUserIdAndSecContext(programs->rd_rel->relowner, sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	guc_level = NewGUCNestLevel();
+	RestrictSearchPath();
+
+	SPI_connect();
+	if (SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0) != expected)
+		elog(ERROR, "unexpected result of: %s", sql);
+	if (result != NULL)
+		*result = SPI_processed == 0 ? (Datum) 0 :
+			SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	SPI_finish();
+
+	AtEOXact_GUC(false, guc_level);
+	SetUserIdAndSecContext(userid, sec_context);
+	table_close(programs, NoLock);
+}
+
+/*
  * register_program(...): write the program row for track(), which has checked
- * everything else.  Gives the program's id.  Without privilege checks on our
- * table, hence with one on every table that the row names.
+ * everything else.  Gives the program's id.  A writer of the lead table makes
+ * us write the tables that the row names, so the caller must own them.
  */
 Datum
 lifecycle_register_program(PG_FUNCTION_ARGS)
 {
-	Relation	programs;
-	Datum		values[Natts_program] = {0};
-	bool		nulls[Natts_program] = {0};
-	HeapTuple	row;
-	int32		id;
+	static const Oid column_types[] = {
+		REGCLASSOID, TEXTOID, NAMEOID, NAMEOID, NAMEOID, REGCLASSOID, REGCLASSOID, BOOLOID,
+		TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID
+	};
+	Oid			types[lengthof(column_types)];
+	Datum		values[lengthof(column_types)];
+	char		nulls[lengthof(column_types)];
+	Datum		id;
 
-	/* the arguments are the columns after id, in order */
-	for (int i = 0; i < Natts_program - 1; i++)
+	for (int i = 0; i < lengthof(column_types); i++)
 	{
-		values[i + 1] = PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);
-		nulls[i + 1] = PG_ARGISNULL(i);
+		types[i] = column_types[i];
+		values[i] = PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);
+		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
+		if (column_types[i] == REGCLASSOID)
+			require_owner(PG_ARGISNULL(i) ? InvalidOid : PG_GETARG_OID(i));
 	}
-	for (int i = 1; i < Natts_program; i++)
-	{
-		if (nulls[i] && (i + 1 < Anum_program_entered || i + 1 > Anum_program_cohort))
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("argument %d of register_program must not be NULL", i)));
-	}
-	require_owner(DatumGetObjectId(values[Anum_program_lead_table - 1]));
-	require_owner(DatumGetObjectId(values[Anum_program_history - 1]));
-	require_owner(DatumGetObjectId(values[Anum_program_refused - 1]));
-
-	programs = table_open(lc_config_relid("program"), RowExclusiveLock);
-	id = (int32) nextval_internal(getIdentitySequence(
-#if PG_VERSION_NUM >= 170000
-													  programs,
-#else
-													  RelationGetRelid(programs),
-#endif
-													  Anum_program_id, false), false);
-	values[Anum_program_id - 1] = Int32GetDatum(id);
-	row = heap_form_tuple(RelationGetDescr(programs), values, nulls);
-	CatalogTupleInsert(programs, row);
-	CacheInvalidateRelcache(programs);
-	table_close(programs, NoLock);
-	CommandCounterIncrement();
-	PG_RETURN_INT32(id);
-}
-
-static void
-delete_program_row(Relation programs, HeapTuple row)
-{
-	CatalogTupleDelete(programs, &row->t_self);
-	CacheInvalidateRelcache(programs);
+	execute_as_extension("INSERT INTO lifecycle.program (lead_table, model, key, status_column, prefix,"
+						 " history, refused, status_added, entered, source, value, actor, reason, cohort,"
+						 " on_illegal, tz)"
+						 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
+						 " RETURNING id",
+						 lengthof(column_types), types, values, nulls, SPI_OK_INSERT_RETURNING, &id);
+	PG_RETURN_DATUM(id);
 }
 
 /*
@@ -614,18 +604,14 @@ delete_program_row(Relation programs, HeapTuple row)
 Datum
 lifecycle_unregister_program(PG_FUNCTION_ARGS)
 {
-	Oid			relid = PG_GETARG_OID(0);
-	Relation	programs;
-	HeapTuple	row;
+	Oid			type = REGCLASSOID;
+	Datum		relid = PG_GETARG_DATUM(0);
+	Datum		id;
 
-	require_owner(relid);
-	programs = table_open(lc_config_relid("program"), RowExclusiveLock);
-	row = find_program_row(programs, relid, 0);
-	if (row != NULL)
-		delete_program_row(programs, row);
-	table_close(programs, NoLock);
-	CommandCounterIncrement();
-	PG_RETURN_BOOL(row != NULL);
+	require_owner(DatumGetObjectId(relid));
+	execute_as_extension("DELETE FROM lifecycle.program WHERE lead_table = $1 RETURNING id",
+						 1, &type, &relid, NULL, SPI_OK_DELETE_RETURNING, &id);
+	PG_RETURN_BOOL(DatumGetInt32(id) != 0);
 }
 
 /*
@@ -642,10 +628,13 @@ lifecycle_program_changes(PG_FUNCTION_ARGS)
 	Relation	rel;
 	bool		isnull;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) ||
+		!TRIGGER_FIRED_BEFORE(trigdata->tg_event) || !TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) ||
+		RelationGetRelid(trigdata->tg_relation) != lc_config_relid("program"))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" was not fired by UPDATE", "program_changes")));
+				 errmsg("function \"%s\" was not fired BEFORE UPDATE FOR EACH ROW of lifecycle.program",
+						"program_changes")));
 	desc = RelationGetDescr(trigdata->tg_relation);
 	row = trigdata->tg_newtuple;
 	relid = DatumGetObjectId(heap_getattr(trigdata->tg_trigtuple, Anum_program_lead_table, desc, &isnull));
@@ -694,50 +683,34 @@ lifecycle_program_changes(PG_FUNCTION_ARGS)
 Datum
 lifecycle_tables_dropped(PG_FUNCTION_ARGS)
 {
-	Relation	programs;
-	Snapshot	snapshot;
-	TableScanDesc scan;
-	TupleTableSlot *slot;
 	Oid			schema = get_namespace_oid("lifecycle", true);
-	Oid			programs_relid = OidIsValid(schema) ? get_relname_relid("program", schema) : InvalidOid;
+	Datum		widowed;
 
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" was not called by event trigger manager", "tables_dropped")));
-	if (!OidIsValid(programs_relid))
+	if (!OidIsValid(schema) || !OidIsValid(get_relname_relid("program", schema)))
 		PG_RETURN_NULL();
 
-	programs = table_open(programs_relid, RowExclusiveLock);
-	snapshot = RegisterSnapshot(lc_latest_snapshot());
-	scan = table_beginscan(programs, snapshot, 0, NULL);
-	slot = table_slot_create(programs, NULL);
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	execute_as_extension("DELETE FROM lifecycle.program p"
+						 " WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = p.lead_table)",
+						 0, NULL, NULL, NULL, SPI_OK_DELETE, NULL);
+	execute_as_extension("SELECT p.lead_table FROM lifecycle.program p"
+						 " WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = p.history)"
+						 "    OR NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = p.refused)"
+						 " LIMIT 1",
+						 0, NULL, NULL, NULL, SPI_OK_SELECT, &widowed);
+	if (DatumGetObjectId(widowed) != InvalidOid)
 	{
-		bool		isnull;
-		Oid			lead_table = DatumGetObjectId(slot_getattr(slot, Anum_program_lead_table, &isnull));
-		Oid			history = DatumGetObjectId(slot_getattr(slot, Anum_program_history, &isnull));
-		Oid			refused = DatumGetObjectId(slot_getattr(slot, Anum_program_refused, &isnull));
+		char	   *name = get_rel_name(DatumGetObjectId(widowed));
+		char	   *space = get_namespace_name(get_rel_namespace(DatumGetObjectId(widowed)));
 
-		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lead_table)))
-		{
-			HeapTuple	row = ExecCopySlotHeapTuple(slot);
-
-			delete_program_row(programs, row);
-		}
-		else if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(history)) ||
-				 !SearchSysCacheExists1(RELOID, ObjectIdGetDatum(refused)))
-			ereport(ERROR,
-					(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-					 errmsg("cannot drop a table that lifecycle writes for tracked table \"%s\"",
-							get_rel_name(lead_table)),
-					 errhint("Call lifecycle.untrack(%s, drop_data => true) instead.",
-							 quote_literal_cstr(quote_qualified_identifier(get_namespace_name(get_rel_namespace(lead_table)),
-																		   get_rel_name(lead_table))))));
+		ereport(ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("cannot drop a table that lifecycle writes for tracked table \"%s\"", name),
+				 errhint("Call lifecycle.untrack(%s, drop_data => true) instead.",
+						 quote_literal_cstr(quote_qualified_identifier(space, name)))));
 	}
-	ExecDropSingleTupleTableSlot(slot);
-	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(programs, NoLock);
 	PG_RETURN_NULL();
 }
