@@ -836,9 +836,12 @@ find_in(HistoryTable *h, Datum lead, int32 seq, LcLastMove *last)
 {
 	ScanKey		keys;
 	bool		found;
+	MemoryContext old;
 
 	if (h->scan == NULL)
 		open_scan(h);
+	/* what the scan remembers between calls must live as long as the scan */
+	old = MemoryContextSwitchTo(GetMemoryChunkContext(h));
 	keys = seq > 0 ? h->by_seq : h->any_seq;
 	keys[0].sk_argument = lead;
 	if (seq > 0)
@@ -846,6 +849,7 @@ find_in(HistoryTable *h, Datum lead, int32 seq, LcLastMove *last)
 	index_rescan(h->scan, keys, 2, NULL, 0);
 	found = index_getnext_slot(h->scan, seq > 0 ? ForwardScanDirection : BackwardScanDirection,
 							   h->found);
+	MemoryContextSwitchTo(old);
 	if (found)
 		read_last(h, h->found, last);
 	ExecClearTuple(h->found);
