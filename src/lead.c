@@ -210,7 +210,7 @@ require_reason(LcProgram *program, Relation rel, TupleTableSlot *row, Datum key,
 			 errhint("Set what the reason is made of in the same statement.") :
 			 errhint("Give it with SET LOCAL lifecycle.reason = '...' in the same transaction."),
 			 errtablecol(rel, column != InvalidAttrNumber ? column : program->status),
-			 errtableconstraint(rel, "lifecycle_reason")));
+			 err_generic_string(PG_DIAG_CONSTRAINT_NAME, "lifecycle_reason")));
 }
 
 /* ---- refusals ---- */
@@ -307,7 +307,7 @@ refuse_move(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadSta
 				 errdetail("The lead is \"%s\".", from_status),
 				 errhint("A lead leaves the program by DELETE."),
 				 errtablecol(rel, program->status),
-				 errtableconstraint(rel, "lifecycle_status")));
+				 err_generic_string(PG_DIAG_CONSTRAINT_NAME, "lifecycle_status")));
 	if (lc_model_stage(model, to_status, strlen(to_status)) < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_CHECK_VIOLATION),
@@ -315,7 +315,7 @@ refuse_move(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadSta
 				 errdetail("Table \"%s\" follows model \"%s\".", program->name, model->name),
 				 errhint("The statuses are: %s.", lc_model_statuses(model, ~UINT64CONST(0))),
 				 errtablecol(rel, program->status),
-				 errtableconstraint(rel, "lifecycle_status")));
+				 err_generic_string(PG_DIAG_CONSTRAINT_NAME, "lifecycle_status")));
 	{
 		char	   *next = from >= 0 ? lc_model_statuses(model, model->stages[from].next) : NULL;
 
@@ -328,7 +328,7 @@ refuse_move(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadSta
 				 errhint("From \"%s\" a lead can become: %s.", from_status, next) :
 				 errhint("No transition leads away from \"%s\".", from_status),
 				 errtablecol(rel, program->status),
-				 errtableconstraint(rel, "lifecycle_transition")));
+				 err_generic_string(PG_DIAG_CONSTRAINT_NAME, "lifecycle_transition")));
 	}
 }
 
@@ -617,7 +617,7 @@ decide_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTab
 				 errdetail("The history of the lead is kept under its key."),
 				 errhint("DELETE the lead and INSERT it under the other key."),
 				 errtablecol(rel, program->key),
-				 errtableconstraint(rel, "lifecycle_key")));
+				 err_generic_string(PG_DIAG_CONSTRAINT_NAME, "lifecycle_key")));
 
 	/* What is derived is ours, whatever the write puts there. */
 	new->since = old->since;
