@@ -158,7 +158,8 @@ static void write_collected(void);
 /* ---- a table open for appending ---- */
 
 /*
- * Whether the table has enabled triggers beside those of this extension.
+ * Whether the list has enabled triggers beside those of this extension.  The
+ * list must be a copy: looking at the functions may reload the relation's own.
  */
 static bool
 has_users_triggers(TriggerDesc *triggers, bool after_only)
@@ -377,6 +378,7 @@ learn_history(LcProgram *program)
 {
 	Relation	rel = try_table_open(program->refused, RowExclusiveLock);
 	Relation	leads;
+	TriggerDesc *triggers;
 
 	if (rel != NULL)
 	{
@@ -390,14 +392,15 @@ learn_history(LcProgram *program)
 				 errmsg("history of table \"%s\" does not exist", program->name),
 				 errhint("Call lifecycle.untrack() and lifecycle.track() to begin a new one.")));
 	find_columns(program, rel, history_columns, LC_HISTORY_COLUMNS, program->history_attno);
-	program->history_has_triggers = has_users_triggers(rel->trigdesc, false);
+	triggers = CopyTriggerDesc(rel->trigdesc);
+	program->history_has_triggers = has_users_triggers(triggers, false);
 	program->users_look =
-		(program->history_has_triggers && rel->trigdesc->trig_insert_before_row) ||
+		(program->history_has_triggers && triggers->trig_insert_before_row) ||
 		(RelationGetDescr(rel)->constr != NULL && RelationGetDescr(rel)->constr->num_defval > 0);
 	table_close(rel, NoLock);
 
 	leads = table_open(program->relid, NoLock);
-	program->users_look = program->users_look || has_users_triggers(leads->trigdesc, true);
+	program->users_look = program->users_look || has_users_triggers(CopyTriggerDesc(leads->trigdesc), true);
 	table_close(leads, NoLock);
 	program->history_known = true;
 }
@@ -937,7 +940,7 @@ lc_history_refuse(LcProgram *program, Datum lead, const char *from_status,
 	if (!program->history_known)
 		learn_history(program);
 	rel = table_open(program->refused, RowExclusiveLock);
-	a = open_appender(program->refused, has_users_triggers(rel->trigdesc, false));
+	a = open_appender(program->refused, has_users_triggers(CopyTriggerDesc(rel->trigdesc), false));
 	table_close(rel, NoLock);
 	slot = table_slot_create(a->rel, NULL);
 	prepare_row(a, slot);
