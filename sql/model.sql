@@ -16,8 +16,7 @@ CREATE TABLE lifecycle.stage (
     sla             interval CHECK (sla > interval '0'),
     sla_status      text,
     PRIMARY KEY (model, status),
-    UNIQUE (model, rank),
-    FOREIGN KEY (model, sla_status) REFERENCES lifecycle.stage (model, status) ON UPDATE CASCADE
+    UNIQUE (model, rank)
 );
 
 CREATE TABLE lifecycle.transition (
@@ -155,23 +154,30 @@ $$;
 COMMENT ON FUNCTION lifecycle.refuse_shipped_model() IS
 'BEFORE trigger of model, stage and transition: the shipped models are what their names say, everywhere.';
 
-CREATE FUNCTION lifecycle.limit_stages() RETURNS trigger
+CREATE FUNCTION lifecycle.check_stages() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    too_large text;
+    wrong lifecycle.stage;
 BEGIN
-    SELECT model INTO too_large FROM lifecycle.stage GROUP BY model HAVING count(*) > 64 LIMIT 1;
+    SELECT s.model INTO wrong.model FROM lifecycle.stage s GROUP BY s.model HAVING count(*) > 64 LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'model "%" has more than 64 stages', too_large
+        RAISE EXCEPTION 'model "%" has more than 64 stages', wrong.model
             USING ERRCODE = 'program_limit_exceeded', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME;
+    END IF;
+    SELECT * INTO wrong FROM lifecycle.stage s
+    WHERE s.sla_status IS NOT NULL AND NOT EXISTS (
+        SELECT FROM lifecycle.stage t WHERE t.model = s.model AND t.status = s.sla_status) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'sla_status "%" of stage "%" is not a status of model "%"', wrong.sla_status, wrong.status, wrong.model
+            USING ERRCODE = 'foreign_key_violation', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, COLUMN = 'sla_status';
     END IF;
     RETURN NULL;
 END
 $$;
 
-COMMENT ON FUNCTION lifecycle.limit_stages() IS
-'AFTER STATEMENT trigger of stage: a model has at most 64, one bit each in the compiled matrix.';
+COMMENT ON FUNCTION lifecycle.check_stages() IS
+'AFTER STATEMENT trigger of stage: a model has at most 64, one bit each in the compiled matrix; an sla_status is one of them. (A foreign key of the table to itself would make every pg_dump warn.)';
 
 CREATE TRIGGER shipped BEFORE INSERT OR UPDATE OR DELETE ON lifecycle.model
     FOR EACH ROW EXECUTE FUNCTION lifecycle.refuse_shipped_model();
@@ -192,8 +198,8 @@ CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON lifecycle.stage
     FOR EACH STATEMENT EXECUTE FUNCTION lifecycle.configuration_changed();
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON lifecycle.transition
     FOR EACH STATEMENT EXECUTE FUNCTION lifecycle.configuration_changed();
-CREATE TRIGGER limit_stages AFTER INSERT OR UPDATE ON lifecycle.stage
-    FOR EACH STATEMENT EXECUTE FUNCTION lifecycle.limit_stages();
+CREATE TRIGGER checked AFTER INSERT OR UPDATE OR DELETE ON lifecycle.stage
+    FOR EACH STATEMENT EXECUTE FUNCTION lifecycle.check_stages();
 
 CREATE FUNCTION lifecycle.copy_model(model text, name text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp

@@ -47,6 +47,7 @@
 #include "access/sysattr.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
@@ -214,19 +215,22 @@ open_appender(Oid relid, bool has_triggers)
 	}
 
 	desc = RelationGetDescr(a->rel);
-	if (desc->constr == NULL || desc->constr->num_defval == 0)
-		return a;
-	a->default_attno = palloc(desc->natts * sizeof(AttrNumber));
-	a->default_state = palloc(desc->natts * sizeof(ExprState *));
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 		Node	   *expr;
 
-		if (att->attisdropped || att->attgenerated)
+		/* a default of the column, its identity, or a domain's default */
+		if (att->attisdropped || att->attgenerated ||
+			(!att->atthasdef && !att->attidentity && att->atttypid < FirstNormalObjectId))
 			continue;
-		if (att->atthasdef && (expr = build_column_default(a->rel, i + 1)) != NULL)
+		if ((expr = build_column_default(a->rel, i + 1)) != NULL)
 		{
+			if (a->default_attno == NULL)
+			{
+				a->default_attno = palloc(desc->natts * sizeof(AttrNumber));
+				a->default_state = palloc(desc->natts * sizeof(ExprState *));
+			}
 			a->default_attno[a->ndefaults] = i + 1;
 			a->default_state[a->ndefaults++] = ExecPrepareExpr((Expr *) expr, a->estate);
 		}

@@ -573,7 +573,12 @@ decide_entry(LcProgram *program, TupleTableSlot *row, LeadState *lead)
 	else if (last.to_status == NULL)
 		set_move(lead, last.seq + 1, time_of_entry(program, row, lead->key, &last));
 	else
-		set_move(lead, last.seq + 2, Max(last.at, GetCurrentTimestamp()));
+	{
+		bool		is_set;
+		TimestampTz at = moment(program, &is_set);
+
+		set_move(lead, last.seq + 2, Max(last.at, is_set ? at : GetCurrentTimestamp()));
+	}
 }
 
 /*

@@ -709,7 +709,7 @@ lifecycle_tables_dropped(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
 				 errmsg("cannot drop a table that lifecycle writes for tracked table \"%s\"", name),
-				 errhint("Call lifecycle.untrack(%s, drop_data => true) instead.",
+				 errhint("Call lifecycle.untrack(%s) first.",
 						 quote_literal_cstr(quote_qualified_identifier(space, name)))));
 	}
 	PG_RETURN_NULL();
