@@ -54,6 +54,29 @@ foreach my $page ('README.md', sort glob 'doc/*.md')
 }
 cmp_ok($blocks_run, '>=', 8, 'the examples were found');
 
+# The matrices of legal moves in doc/models.md are those of the extension.
+{
+	my $text = slurp('doc/models.md');
+
+	system('createdb', 'page_matrix') == 0 or BAIL_OUT('cannot create database page_matrix');
+	system('psql', '-Xq', '-d', 'page_matrix', '-c', 'CREATE EXTENSION lifecycle');
+	foreach my $model ('standard', 'etumos')
+	{
+		my ($matrix) = $text =~ /^\*\*$model\*\*,.*?\n\n(\|.*?)\n\n/ms;
+		my ($head, undef, @rows) = map { [ map { s/^\s+|\s+$//gr } (split /\|/, $_, -1)[ 1 .. tr/|// - 1 ] ] } split /\n/, $matrix;
+		my @moves;
+
+		foreach my $row (@rows)
+		{
+			push @moves, map { "$row->[0]>$head->[$_]" } grep { $row->[$_] } 1 .. $#$head;
+		}
+		s/\*//g foreach @moves;
+		my $has = `psql -XqAt -d page_matrix -c "SELECT from_status || '>' || to_status FROM lifecycle.transition WHERE model = '$model'"`;
+		is_deeply([ sort @moves ], [ sort split /\n/, $has ], "doc/models.md: the moves of $model are as shown");
+	}
+	system('dropdb', '--force', 'page_matrix');
+}
+
 # The files that repeat the version or name the documentation agree.
 my $meta = slurp('META.json');
 my ($version) = slurp('lifecycle.control') =~ /^default_version = '([^']+)'/m;
