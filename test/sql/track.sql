@@ -251,7 +251,7 @@ SELECT is((SELECT count(*) FROM pg_trigger WHERE tgrelid = 'again'::regclass), 7
 SELECT is(failure($$SELECT lifecycle.track('again', 'marketo', entered => '"Created"', on_illegal => 'keep')$$),
           E'42710: table "public.again" is tracked already, in another way\n'
           'DETAIL: model is ''standard'', not ''marketo''; source is ''(utm || ''''x''''::text)'', not null; on_illegal is ''error'', not ''keep''.\n'
-          E'HINT: UPDATE lifecycle.program SET ... WHERE lead_table = ''public.again''::regclass; key, status_column and prefix change by '
+          'HINT: UPDATE lifecycle.program SET ... WHERE lead_table = ''public.again''::regclass; key, status_column and prefix change by '
           'lifecycle.untrack() and lifecycle.track(), which keeps the history.', 'others: what differs, and how to change it');
 
 -- ---- the program is changed by UPDATE ----
