@@ -260,6 +260,11 @@ INSERT INTO again VALUES (1, 'a');
 UPDATE lifecycle.program SET source = 'upper(utm)' WHERE lead_table = 'again'::regclass;
 INSERT INTO again VALUES (2, 'b');
 SELECT results_eq('SELECT lead, source FROM again_history ORDER BY lead', $$VALUES (1, 'ax'), (2, 'B')$$, 'an expression is obeyed at the next statement');
+SELECT is(failure($$UPDATE lifecycle.program SET model = 'etumos' WHERE lead_table = 'again'::regclass$$),
+          E'23514: table "public.again" has rows with a status that model "etumos" lacks\nDETAIL: The statuses are: known.\n'
+          'HINT: Make a model of your own with lifecycle.copy_model() and add them to it, or change the rows.',
+          'a model is refused as track() would refuse it');
+UPDATE again SET lifecycle_status = 'mql';
 UPDATE lifecycle.program SET model = 'etumos' WHERE lead_table = 'again'::regclass;
 INSERT INTO again VALUES (3, 'c');
 SELECT is((SELECT lifecycle_status::text FROM again WHERE id = 3), 'mal', 'so is a model');
