@@ -285,7 +285,7 @@ FROM unnest(ARRAY['lead_table = ''leads''::regclass', 'key = ''utm''', 'status_c
                   'history = ''leads_history''::regclass', 'refused = ''leads_refused''::regclass', 'status_added = false']) AS c (change);
 SELECT throws_ok($$UPDATE lifecycle.program SET source = 'nonsense' WHERE lead_table = 'again'::regclass$$, '42703',
                  'column "nonsense" does not exist', 'an expression is checked');
-SELECT throws_ok($$UPDATE lifecycle.program SET model = 'nobody' WHERE lead_table = 'again'::regclass$$, '23503', NULL, 'so is the model');
+SELECT throws_ok($$UPDATE lifecycle.program SET model = 'nobody' WHERE lead_table = 'again'::regclass$$, '42704', 'model "nobody" does not exist', 'so is the model');
 SELECT throws_ok($$UPDATE lifecycle.program SET tz = 'Mars' WHERE lead_table = 'again'::regclass$$, '22023', 'time zone "Mars" not recognized', 'the time zone');
 SELECT throws_ok($$UPDATE lifecycle.program SET on_illegal = 'maybe' WHERE lead_table = 'again'::regclass$$, '23514', NULL, 'and on_illegal');
 INSERT INTO lifecycle.model VALUES ('empty'), ('foreign');
