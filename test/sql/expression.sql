@@ -7,7 +7,7 @@ SELECT no_plan();
 CREATE TABLE leads (
     id int PRIMARY KEY, name text, amount numeric, n int, at timestamptz, plain timestamp, day date, data jsonb,
     doubled text GENERATED ALWAYS AS (name || name) STORED,
-    later timestamptz GENERATED ALWAYS AS (at + interval '1 hour') STORED
+    later timestamptz GENERATED ALWAYS AS (plain AT TIME ZONE 'UTC') STORED
 );
 -- What an expression of that kind becomes, or how it is refused.
 CREATE FUNCTION taken(what text, expression text) RETURNS text
@@ -19,19 +19,19 @@ SELECT is(taken(e.what, e.expression), e.canonical, format('%s: %s', e.what, e.e
 FROM (VALUES
     ('entered', 'at', 'at'), ('entered', $$plain AT TIME ZONE 'UTC'$$, $$(plain AT TIME ZONE 'UTC'::text)$$),
     ('entered', 'NULL', 'NULL::timestamp with time zone'), ('entered', $$ '2026-01-01 00:00+00' $$, $$'2026-01-01 00:00:00+00'::timestamp with time zone$$),
-    ('source', 'name', 'name'), ('source', 'name::varchar(5)', '(name)::character varying(5)'), ('source', 'n', '(n)::text'),
+    ('source', 'name', 'name'), ('source', 'name::varchar(5)', '(name)::character varying(5)'), ('source', 'n', 'n'),
     ('source', $$ data->>'utm' $$, $$(data ->> 'utm'::text)$$), ('source', 'doubled', 'doubled'),
-    ('value', 'amount * 2', $$(amount * (2)::numeric)$$), ('value', 'n', '(n)::numeric'), ('value', '1.5::float8', $$('1.5'::double precision)::numeric$$),
+    ('value', 'amount * 2', $$(amount * (2)::numeric)$$), ('value', 'n', 'n'), ('value', '1.5::float8', '(1.5)::double precision'),
     ('actor', 'lower(name) -- a comment', 'lower(name)'), ('reason', 'leads.name', 'name'), ('reason', 'public.leads.name', 'name'),
     ('cohort', 'n % 2', '(n % 2)'), ('cohort', 'lifecycle.cohort(name, 4)', $$lifecycle.cohort(name, 4)$$),
-    ('cohort', '2::bigint', '((2)::bigint)::integer'),
+    ('cohort', '2::bigint', '(2)::bigint'),
     ('source', $$CASE WHEN n > 1 THEN 'a' ELSE name END$$, $$CASE WHEN (n > 1) THEN 'a'::text ELSE name END$$)
 ) AS e (what, expression, canonical);
 SELECT is(taken('source', NULL), NULL, 'no expression stays none');
 
 -- ---- what is refused ----
 
-CREATE FUNCTION some() RETURNS SETOF text LANGUAGE sql STABLE AS $$SELECT 'x'$$;
+CREATE FUNCTION several() RETURNS SETOF text LANGUAGE sql STABLE AS $$SELECT 'x'$$;
 CREATE FUNCTION roll() RETURNS text LANGUAGE sql VOLATILE AS $$SELECT random()::text$$;
 CREATE TABLE governed (id int PRIMARY KEY, name text);
 SELECT lifecycle.track('governed');
@@ -49,7 +49,7 @@ FROM (VALUES
     ('leads', 'value', 'max(amount)', '42803: cannot use an aggregate function in this expression|DETAIL: The expression sees one row and nothing else.'),
     ('leads', 'value', 'rank() OVER ()', '42P20: cannot use a window function in this expression|DETAIL: The expression sees one row and nothing else.'),
     ('leads', 'value', 'generate_series(1, n)', '0A000: cannot use a set-returning function in this expression'),
-    ('leads', 'source', 'some()', '0A000: cannot use a set-returning function in this expression'),
+    ('leads', 'source', 'several()', '0A000: cannot use a set-returning function in this expression'),
     ('leads', 'value', 'random()', '42P17: cannot use a volatile function in this expression|DETAIL: The same row must give the same answer.'),
     ('leads', 'source', 'name || roll()', '42P17: cannot use a volatile function in this expression|DETAIL: The same row must give the same answer.'),
     ('leads', 'entered', 'clock_timestamp()', '42P17: cannot use a volatile function in this expression|DETAIL: The same row must give the same answer.'),
@@ -78,14 +78,8 @@ FROM unnest(ARRAY['', ' ', '-- nothing', '*', 'DEFAULT', 'name ORDER BY 1', 'DIS
 SELECT matches(failure_context($$SELECT lifecycle.canonical('leads', 'value', '1 / 0')$$), '^expression for "value" of table "leads"', 'the context names the expression');
 SELECT is(failure($$SELECT lifecycle.track('leads', value => 'amount + nosuch')$$), '42703: column "nosuch" does not exist', 'track() refuses the same');
 -- the position of the mistake, as psql shows it
-\set ON_ERROR_STOP off
-SELECT lifecycle.canonical('leads', 'value', 'amount + nosuch');
-\set ON_ERROR_STOP on
-SELECT is(:'LAST_ERROR_SQLSTATE'::text, '42703', 'for the position this statement has failed outside of PL/pgSQL');
-\getenv psql_user PGUSER
-CREATE TEMP TABLE shown (line text);
-COPY shown FROM PROGRAM 'psql -X -d "$(psql -X -Atqc ''SELECT 1'' postgres >/dev/null; echo test_expression)" -c "SELECT lifecycle.canonical(''leads'', ''value'', ''amount + nosuch'')" 2>&1 || true';
-SELECT is((SELECT string_agg(line, E'\n') FROM shown),
+\set shown `psql -X -d :'DBNAME' -c "SELECT lifecycle.canonical('leads', 'value', 'amount + nosuch')" 2>&1`
+SELECT is(:'shown'::text,
           E'ERROR:  column "nosuch" does not exist\nLINE 1: amount + nosuch\n                 ^\nQUERY:  amount + nosuch\nCONTEXT:  expression for "value" of table "leads"',
           'the mistake is pointed at inside the expression''s own text');
 
@@ -105,7 +99,6 @@ SELECT is((SELECT source FROM lifecycle.program WHERE lead_table = 'named'::regc
 INSERT INTO named VALUES (1, 'X');
 SELECT results_eq('SELECT source, actor FROM named_history', $$VALUES ('app:X', 'x!')$$, 'a later search_path changes nothing');
 RESET search_path;
-SELECT is(taken('source', 'channel(name)') IS NULL, false, 'unreachable') WHERE false;
 SELECT throws_ok($$SELECT lifecycle.canonical('leads', 'source', 'channel(name)')$$, '42883', 'function channel(text) does not exist', 'without it the name means nothing');
 ALTER TABLE named RENAME COLUMN name TO title;
 SELECT is(failure($$INSERT INTO named VALUES (2, 'Y')$$), '42703: column "name" does not exist', 'a column that was renamed is an error that says so');
@@ -204,7 +197,6 @@ BEGIN
 END$$;
 CREATE FUNCTION quiet(int) RETURNS text LANGUAGE plpgsql STABLE AS $$BEGIN RETURN answer($1); END$$;
 SELECT lifecycle.track('echo', source => 'quiet(id)', actor => 'quiet(id)');
-SELECT throws_ok($$INSERT INTO echo VALUES (1)$$, '0A000', 'INSERT is not allowed in a non-volatile function', 'what is declared stable cannot write') WHERE false;
 SELECT ok(failure($$INSERT INTO echo VALUES (1)$$) <> '', 'an expression that writes its own table does not crash');
 SELECT lives_ok($$INSERT INTO echo VALUES (20)$$, 'and later writes work');
 SELECT is_empty($$SELECT * FROM lifecycle.verify('echo')$$, 'with a whole history');
@@ -212,15 +204,15 @@ SELECT is_empty($$SELECT * FROM lifecycle.verify('echo')$$, 'with a whole histor
 -- ---- values ----
 
 CREATE TABLE made (
-    id int PRIMARY KEY, name text, at timestamptz,
+    id int PRIMARY KEY, name text, at timestamp,
     source text GENERATED ALWAYS AS ('from ' || name) STORED,
-    entered timestamptz GENERATED ALWAYS AS (at - interval '1 day') STORED,
+    entered timestamptz GENERATED ALWAYS AS ((at - interval '1 day') AT TIME ZONE 'UTC') STORED,
     why text GENERATED ALWAYS AS (nullif(name, 'x')) STORED
 );
 SELECT lifecycle.copy_model('standard', 'strict');
 UPDATE lifecycle.stage SET reason_required = true WHERE model = 'strict' AND status = 'lost';
 SELECT lifecycle.track('made', 'strict', source => 'source', entered => 'entered', reason => 'why', value => 'length(source)');
-INSERT INTO made (id, name, at) VALUES (1, 'y', '2020-01-02 00:00+00');
+INSERT INTO made (id, name, at) VALUES (1, 'y', '2020-01-02');
 SELECT results_eq('SELECT source, at, reason, value FROM made_history', $$VALUES ('from y', timestamptz '2020-01-01 00:00+00', 'y', 6::numeric)$$,
                   'stored generated columns have the value that they are going to have');
 SELECT is(failure($$INSERT INTO made (id, name, lifecycle_status) VALUES (2, 'x', 'lost')$$) LIKE '23502: lead 2 of table "public.made" needs a reason to become "lost"%', true,
