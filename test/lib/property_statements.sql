@@ -1,0 +1,361 @@
+-- The random statements of the property tests; test/lib/property.sql, which
+-- must come first, says what this is about.
+
+-- Ten leads, so that they meet often.
+CREATE FUNCTION property.some_ids(most int) RETURNS int[]
+    LANGUAGE plpgsql
+AS $$
+DECLARE
+    ids int[] := '{}';
+BEGIN
+    FOR i IN 1 .. 1 + property.below(most) LOOP
+        ids := array_remove(ids, 1 + property.below(10));
+        ids := ids || (SELECT min(g) FROM generate_series(1 + property.below(5), 10) AS g WHERE g <> ALL (ids));
+    END LOOP;
+    RETURN array_remove(ids, NULL);
+END
+$$;
+
+-- Mostly where the lead may go, sometimes anywhere, NULL or what nobody knows.
+CREATE FUNCTION property.some_status(id int) RETURNS text
+    LANGUAGE plpgsql
+AS $$
+DECLARE
+    roll int := property.below(100);
+    legal text[] := property.legal((SELECT l.status FROM property.lead l WHERE l.id = some_status.id));
+BEGIN
+    RETURN CASE WHEN roll < 85 AND legal <> '{}' THEN property.one_of(legal)
+                WHEN roll < 96 THEN property.one_of(property.statuses())
+                WHEN roll < 98 THEN NULL
+                ELSE 'no such status' END;
+END
+$$;
+
+-- The leads that a statement names, with what becomes of them.
+CREATE FUNCTION property.some_intents(most int, action "char") RETURNS property.intent[]
+    LANGUAGE sql VOLATILE
+    RETURN (SELECT array_agg(ROW(i.id, action, property.some_status(i.id))::property.intent ORDER BY i.n)
+            FROM unnest(property.some_ids(most)) WITH ORDINALITY AS i (id, n));
+
+-- (id, status, source, amount, entered), ... of intents, for VALUES
+CREATE FUNCTION property.values_of(intents property.intent[], typed boolean) RETURNS text
+    LANGUAGE sql VOLATILE
+    RETURN (SELECT string_agg(format('(%s, %L%s, %L, %s, %s)', i.id, i.status,
+                                     CASE WHEN typed THEN '::' || (SELECT status_type FROM property.config) END,
+                                     property.one_of('{web,fair,NULL,""}'), property.below(1000),
+                                     property.one_of('{NULL::timestamptz,NULL::timestamptz,now() - interval ''3 days'',timestamptz ''2001-02-03 04:05:06+00'',now() + interval ''1 day''}')),
+                              ', ' ORDER BY i.n)
+            FROM unnest(intents) WITH ORDINALITY AS i (id, action, status, n));
+
+CREATE FUNCTION property.some_statement() RETURNS property.statement
+    LANGUAGE plpgsql
+AS $$
+DECLARE
+    config property.config;
+    columns CONSTANT text := 'id, status, source, amount, entered';
+    roll int := property.below(100);
+    intents property.intent[];
+    more property.intent[];
+    ids int[];
+    status text;
+    target text;
+    file text;
+    exists_already boolean;
+BEGIN
+    SELECT * INTO config FROM property.config;
+    IF roll < 12 THEN
+        intents := property.some_intents(1, 'I');
+        IF property.below(4) = 0 THEN
+            intents[1].status := NULL;
+            RETURN (format('INSERT INTO property.leads (id) VALUES (%s)', intents[1].id), intents);
+        END IF;
+        RETURN (format('INSERT INTO property.leads (%s) VALUES %s', columns, property.values_of(intents, true)), intents);
+    ELSIF roll < 20 THEN
+        intents := property.some_intents(4, 'I');
+        -- mostly leads that are not there
+        SELECT coalesce(array_agg(i ORDER BY i.id), intents) INTO intents
+        FROM unnest(intents) AS i WHERE property.below(8) = 0 OR NOT EXISTS (SELECT FROM property.lead l WHERE l.id = i.id);
+        IF property.below(3) = 0 THEN
+            RETURN (format('INSERT INTO property.leads (%s) SELECT * FROM (VALUES %s) AS v', columns, property.values_of(intents, true)), intents);
+        ELSIF property.below(2) = 0 THEN
+            file := current_setting('property.directory') || '/property.copy';
+            EXECUTE format('COPY (SELECT * FROM (VALUES %s) AS v) TO %L', property.values_of(intents, false), file);
+            RETURN (format('COPY property.leads (%s) FROM %L', columns, file), intents);
+        END IF;
+        RETURN (format('INSERT INTO property.leads (%s) VALUES %s', columns, property.values_of(intents, true)), intents);
+    ELSIF roll < 40 THEN
+        intents := property.some_intents(1, 'U');
+        RETURN (format('UPDATE property.leads SET status = %L, amount = %s%s WHERE id = %s', intents[1].status, property.below(1000),
+                       CASE property.below(5) WHEN 0 THEN ', lifecycle_seq = 99, lifecycle_since = NULL, demographic_score = 7' END,
+                       intents[1].id), intents);
+    ELSIF roll < 48 THEN
+        ids := property.some_ids(4);
+        status := property.some_status(ids[1]);
+        SELECT array_agg(ROW(i, 'U', status)::property.intent) INTO intents FROM unnest(ids) AS i;
+        RETURN (format('UPDATE property.leads SET status = %L WHERE id = ANY (%L)', status, ids), intents);
+    ELSIF roll < 55 THEN
+        intents := property.some_intents(4, 'U');
+        RETURN (format('UPDATE property.leads l SET status = v.status, amount = v.amount FROM (VALUES %s) AS v (%s) WHERE v.id = l.id',
+                       property.values_of(intents, true), columns), intents);
+    ELSIF roll < 63 THEN
+        -- MERGE: leads whose key is a multiple of the number are deleted
+        intents := property.some_intents(4, 'U');
+        roll := 2 + property.below(5);
+        SELECT array_agg(ROW(i.id, CASE WHEN l.id IS NULL THEN 'I' WHEN i.id % roll = 0 THEN 'D' ELSE 'U' END, i.status)::property.intent)
+        INTO more FROM unnest(intents) AS i LEFT JOIN property.lead l ON l.id = i.id;
+        RETURN (format('MERGE INTO property.leads l USING (VALUES %s) AS v (%s) ON v.id = l.id
+                        WHEN MATCHED AND l.id %% %s = 0 THEN DELETE
+                        WHEN MATCHED THEN UPDATE SET status = v.status
+                        WHEN NOT MATCHED THEN INSERT (%2$s) VALUES (v.id, v.status, v.source, v.amount, v.entered)',
+                       property.values_of(intents, true), columns, roll), more);
+    ELSIF roll < 75 THEN
+        intents := property.some_intents(3, 'I');
+        more := '{}';
+        FOR i IN 1 .. cardinality(intents) LOOP
+            -- the trigger judges what is proposed before the conflict is
+            -- known, so that an unknown status would be noted in any case
+            IF intents[i].status = 'no such status' THEN
+                intents[i].status := NULL;
+            END IF;
+            exists_already := EXISTS (SELECT FROM property.lead l WHERE l.id = intents[i].id);
+            IF NOT exists_already THEN
+                more := more || intents[i];
+            ELSIF roll < 72 THEN
+                -- EXCLUDED holds what the insert would have written
+                more := more || ROW(intents[i].id, 'U', coalesce(intents[i].status, property.first_status()))::property.intent;
+            END IF;
+        END LOOP;
+        RETURN (format('INSERT INTO property.leads (%s) VALUES %s ON CONFLICT (id) DO %s', columns, property.values_of(intents, true),
+                       CASE WHEN roll < 72 THEN 'UPDATE SET status = EXCLUDED.status, amount = EXCLUDED.amount' ELSE 'NOTHING' END), more);
+    ELSIF roll < 81 THEN
+        -- the key leaves and comes back in one statement
+        intents := property.some_intents(3, 'D');
+        SELECT array_agg(i) INTO more FROM (
+            SELECT i FROM unnest(intents) AS i
+            UNION ALL
+            SELECT ROW(i.id, 'I', i.status)::property.intent FROM unnest(intents) AS i JOIN property.lead l ON l.id = i.id) AS u (i);
+        RETURN (format('WITH gone AS (DELETE FROM property.leads WHERE id = ANY (%L) RETURNING id)
+                        INSERT INTO property.leads (%s) SELECT v.* FROM (VALUES %s) AS v (%2$s) JOIN gone USING (id)',
+                       (SELECT array_agg(i.id) FROM unnest(intents) AS i), columns, property.values_of(intents, true)), more);
+    ELSIF roll < 86 THEN
+        -- three leads, three ways, one statement
+        intents := property.some_intents(6, 'U');
+        WHILE cardinality(intents) < 3 LOOP
+            intents := property.some_intents(6, 'U');
+        END LOOP;
+        intents[2].action := 'D';
+        intents[3].action := 'I';
+        IF intents[3].status = 'no such status' THEN
+            intents[3].status := NULL;
+        END IF;
+        RETURN (format('WITH moved AS (UPDATE property.leads SET status = %L WHERE id = %s RETURNING id),
+                             gone AS (DELETE FROM property.leads WHERE id = %s RETURNING id)
+                        INSERT INTO property.leads (%s) VALUES %s',
+                       intents[1].status, intents[1].id, intents[2].id, columns, property.values_of(intents[3:3], true)), intents[1:3]);
+    ELSIF roll < 93 THEN
+        intents := property.some_intents(2, 'D');
+        RETURN (format('DELETE FROM property.leads WHERE id = ANY (%L)', (SELECT array_agg(i.id) FROM unnest(intents) AS i)), intents);
+    ELSIF roll < 94 AND property.below(3) = 0 THEN
+        SELECT coalesce(array_agg(ROW(l.id, 'D', NULL)::property.intent), '{}') INTO intents FROM property.lead l;
+        RETURN (property.one_of('{TRUNCATE property.leads,TRUNCATE property.leads RESTART IDENTITY CASCADE,DELETE FROM property.leads}'), intents);
+    END IF;
+    -- what moves nobody
+    RETURN (format('UPDATE property.leads SET amount = %s, source = %L%s WHERE id = ANY (%L)', property.below(1000), property.one_of('{web,fair}'),
+                   CASE property.below(3) WHEN 0 THEN ', lifecycle_seq = NULL' WHEN 1 THEN ', status = status' END,
+                   property.some_ids(5)), '{}'::property.intent[]);
+END
+$$;
+
+-- A user's trigger that writes leads inside our statements.
+CREATE FUNCTION property.meddle() RETURNS trigger
+    LANGUAGE plpgsql
+AS $$
+DECLARE
+    target property.lead;
+    next text;
+    illegal text;
+BEGIN
+    IF pg_trigger_depth() > 2 OR property.below(4) > 0 THEN
+        RETURN NULLIF(coalesce(NEW, OLD), NULL);
+    END IF;
+    PERFORM property.observe();
+    SELECT * INTO target FROM property.lead l ORDER BY abs(l.id - 1 - property.below(10)), l.id LIMIT 1;
+    next := property.one_of(property.legal(target.status));
+    illegal := (SELECT min(s) FROM unnest(property.statuses()) AS s WHERE s <> target.status AND s <> ALL (property.legal(target.status)));
+    IF property.below(3) = 0 AND next IS NOT NULL THEN
+        BEGIN
+            EXECUTE format('UPDATE property.leads SET status = %L WHERE id = %s', next, target.id);
+            PERFORM property.observe();
+            RAISE EXCEPTION 'undone' USING ERRCODE = 'PT001';
+        EXCEPTION WHEN SQLSTATE 'PT001' THEN NULL;
+        END;
+    END IF;
+    IF property.below(3) = 0 AND illegal IS NOT NULL
+       AND coalesce(nullif(current_setting('lifecycle.on_illegal', true), ''), (SELECT on_illegal FROM property.config)) = 'error' THEN
+        BEGIN
+            EXECUTE format('UPDATE property.leads SET status = %L WHERE id = %s', illegal, target.id);
+            RAISE EXCEPTION 'lead % was let through from % to %', target.id, target.status, illegal USING ERRCODE = 'PT002';
+        EXCEPTION WHEN check_violation THEN NULL;
+        END;
+    END IF;
+    IF property.below(3) = 0 AND target.id IS NOT NULL THEN
+        EXECUTE format('DELETE FROM property.leads WHERE id = %s', target.id);
+        PERFORM property.observe();
+        IF property.below(2) = 0 THEN
+            EXECUTE format('INSERT INTO property.leads (id, status) VALUES (%s, %L)', target.id, property.one_of(property.statuses()));
+        END IF;
+    ELSIF next IS NOT NULL THEN
+        EXECUTE format('UPDATE property.leads SET status = %L WHERE id = %s', next, target.id);
+    END IF;
+    PERFORM property.observe();
+    RETURN NULLIF(coalesce(NEW, OLD), NULL);
+END
+$$;
+
+-- Some statements in a transaction, now and then in a savepoint that is
+-- released or rolled back.
+CREATE FUNCTION property.run_some(n int, depth int) RETURNS void
+    LANGUAGE plpgsql
+AS $$
+BEGIN
+    FOR i IN 1 .. n LOOP
+        IF depth < 3 AND property.below(10) = 0 THEN
+            BEGIN
+                PERFORM property.run_some(1 + property.below(4), depth + 1);
+                IF property.below(2) = 0 THEN
+                    RAISE EXCEPTION 'savepoint rolled back' USING ERRCODE = 'PT003';
+                END IF;
+            EXCEPTION WHEN SQLSTATE 'PT003' THEN NULL;
+            END;
+        ELSE
+            PERFORM property.run(property.some_statement());
+        END IF;
+    END LOOP;
+END
+$$;
+
+-- A model of one's own: three to eight stages on the path, with gaps between
+-- the ranks, up to three detours, some of the moves.
+CREATE PROCEDURE property.make_model(name text)
+    LANGUAGE plpgsql
+AS $$
+BEGIN
+    INSERT INTO lifecycle.model VALUES (name, 'random');
+    INSERT INTO lifecycle.stage (model, status, rank)
+    SELECT name, 'stage ' || g, g * 10 + 5 FROM generate_series(1, 3 + property.below(6)) AS g;
+    INSERT INTO lifecycle.stage (model, status)
+    SELECT name, 'detour ' || g FROM generate_series(1, property.below(4)) AS g;
+    CALL property.change_model(name, 60);
+END
+$$;
+
+CREATE PROCEDURE property.change_model(name text, changes int)
+    LANGUAGE plpgsql
+AS $$
+DECLARE
+    one text;
+    other text;
+BEGIN
+    FOR i IN 1 .. changes LOOP
+        SELECT s.status INTO one FROM lifecycle.stage s WHERE s.model = name ORDER BY md5(s.status || property.below(1000)) LIMIT 1;
+        SELECT s.status INTO other FROM lifecycle.stage s WHERE s.model = name AND s.status <> one ORDER BY md5(s.status || property.below(1000)) LIMIT 1;
+        IF property.below(3) > 0 THEN
+            INSERT INTO lifecycle.transition VALUES (name, one, other) ON CONFLICT DO NOTHING;
+        ELSE
+            DELETE FROM lifecycle.transition t WHERE t.model = name AND t.from_status = one AND t.to_status = other;
+        END IF;
+    END LOOP;
+END
+$$;
+
+-- One table, one configuration, some transactions of about 20 statements.
+CREATE PROCEDURE property.round(number int, transactions int)
+    LANGUAGE plpgsql
+AS $$
+DECLARE
+    config property.config;
+    timing text;
+    event text;
+    before_statements bigint;
+    before_failures bigint;
+    configuration text;
+BEGIN
+    SELECT s.last_value, f.last_value INTO before_statements, before_failures FROM property.statements s, property.failures f;
+    config.round := number;
+    config.model := (ARRAY['standard', 'etumos', 'random ' || number])[1 + number % 3];
+    config.status_type := CASE WHEN number % 3 < 2 THEN property.one_of('{text,character varying,lifecycle.lifecycle_status}')
+                               ELSE property.one_of('{text,character varying(20)}') END;
+    config.on_illegal := property.one_of('{error,error,keep}');
+    config.meddling := (ARRAY['none', 'after', 'none', 'before'])[1 + (number / 3) % 4];
+    config.replays := property.below(3) = 0;
+    config.entered := NOT config.replays AND property.below(2) = 0;
+    config.batch_history := (ARRAY['on', 'off', 'on', 'mixed'])[1 + (number / 2) % 4];
+    configuration := config::text;
+    RAISE NOTICE 'round %', configuration;
+
+    DELETE FROM property.config;
+    INSERT INTO property.config SELECT config.*;
+    TRUNCATE property.lead, property.move, property.refused;
+    IF config.model LIKE 'random%' THEN
+        CALL property.make_model(config.model);
+    END IF;
+    IF to_regclass('property.leads') IS NOT NULL THEN
+        PERFORM lifecycle.untrack('property.leads', drop_data => true);
+        DROP TABLE property.leads;
+    END IF;
+    EXECUTE format('CREATE TABLE property.leads (
+                        id int PRIMARY KEY, status %s, source text, amount numeric, entered timestamptz,
+                        incarnation bigint NOT NULL DEFAULT nextval(''property.incarnation''))', config.status_type);
+    -- older than track(), some with a status and some without
+    EXECUTE format('INSERT INTO property.leads (id, status) VALUES (1, NULL), (2, NULL)');
+    IF NOT config.replays AND NOT config.entered THEN
+        EXECUTE format('INSERT INTO property.leads (id, status) VALUES (3, %L), (4, %L)',
+                       property.one_of(property.statuses()), property.first_status());
+    END IF;
+    INSERT INTO property.lead SELECT l.id, l.incarnation, l.status::text, l.source, l.amount, l.entered FROM property.leads l;
+    PERFORM lifecycle.track('property.leads', model => config.model, status_column => 'status', source => 'source', value => 'amount',
+                            on_illegal => config.on_illegal, entered => CASE WHEN config.entered THEN 'entered' END);
+    IF config.meddling = 'after' THEN
+        CREATE TRIGGER a_meddle AFTER INSERT OR UPDATE OR DELETE ON property.leads FOR EACH ROW EXECUTE FUNCTION property.meddle();
+        CREATE TRIGGER z_meddle AFTER INSERT OR UPDATE OR DELETE ON property.leads FOR EACH ROW EXECUTE FUNCTION property.meddle();
+        CREATE TRIGGER a_meddle_statement AFTER INSERT OR UPDATE OR DELETE ON property.leads EXECUTE FUNCTION property.meddle();
+        CREATE TRIGGER z_meddle_statement AFTER INSERT OR UPDATE OR DELETE ON property.leads EXECUTE FUNCTION property.meddle();
+    ELSIF config.meddling = 'before' THEN
+        CREATE TRIGGER a_meddle BEFORE INSERT OR UPDATE OR DELETE ON property.leads FOR EACH ROW EXECUTE FUNCTION property.meddle();
+        CREATE TRIGGER zzz_meddle BEFORE INSERT OR UPDATE OR DELETE ON property.leads FOR EACH ROW EXECUTE FUNCTION property.meddle();
+        CREATE TRIGGER a_meddle_statement BEFORE INSERT OR UPDATE OR DELETE ON property.leads EXECUTE FUNCTION property.meddle();
+        CREATE TRIGGER z_meddle_statement BEFORE INSERT OR UPDATE OR DELETE ON property.leads EXECUTE FUNCTION property.meddle();
+    END IF;
+    COMMIT;
+
+    FOR i IN 1 .. transactions LOOP
+        PERFORM set_config('lifecycle.batch_history', CASE config.batch_history WHEN 'mixed' THEN property.one_of('{on,off}')
+                                                           ELSE config.batch_history END, true);
+        IF config.replays AND i <= transactions * 2 / 3 THEN
+            -- now and then an hour or more too early
+            PERFORM set_config('lifecycle.at', (timestamptz '2020-01-01 00:00+00' + interval '1 hour' * (i - property.below(3)))::text, true);
+        END IF;
+        IF property.below(5) = 0 THEN
+            PERFORM set_config('lifecycle.on_illegal', property.one_of('{error,keep}'), true);
+        END IF;
+        IF config.model LIKE 'random%' AND property.below(5) = 0 THEN
+            CALL property.change_model(config.model, 3);
+        END IF;
+        PERFORM property.run_some(10 + property.below(20), 1);
+        IF property.below(7) = 0 THEN
+            ROLLBACK;
+        ELSE
+            PERFORM property.compare(); -- before the commit,
+            COMMIT;
+        END IF;
+        PERFORM property.compare(); -- and after
+        COMMIT;
+    END LOOP;
+
+    INSERT INTO property.outcome
+    SELECT number, configuration, s.last_value - before_statements, f.last_value - before_failures,
+           (SELECT count(*) FROM property.move), (SELECT count(*) FROM property.leads_refused)
+    FROM property.statements s, property.failures f;
+    COMMIT;
+END
+$$;
