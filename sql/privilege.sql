@@ -3,6 +3,8 @@
 
 GRANT USAGE ON SCHEMA lifecycle TO PUBLIC;
 GRANT SELECT ON lifecycle.model, lifecycle.stage, lifecycle.transition, lifecycle.program TO PUBLIC;
+-- for the pg_dump of somebody who is not a superuser
+GRANT SELECT ON SEQUENCE lifecycle.program_id_seq TO PUBLIC;
 
 -- A trigger lets each program be changed by the owner of its table only.
 GRANT UPDATE (model, entered, source, value, actor, reason, cohort, on_illegal, tz) ON lifecycle.program TO PUBLIC;

@@ -43,7 +43,8 @@ BEGIN
                 ELSE 'missing' END INTO problem
     FROM pg_index i
     WHERE i.indrelid = lead_table AND i.indisunique AND i.indnkeyatts = 1
-      AND i.indkey[0] = attribute.attnum AND i.indpred IS NULL;
+      AND i.indkey[0] = attribute.attnum AND i.indpred IS NULL
+      AND i.indcollation[0] = attribute.attcollation;
     IF problem = 'missing' THEN
         RAISE EXCEPTION 'key column "%" of table "%" is not unique', attribute.attname, lead_table
             USING ERRCODE = 'invalid_table_definition',
@@ -190,29 +191,36 @@ END;
 COMMENT ON FUNCTION lifecycle.has_columns(regclass, name[], regtype[]) IS
 'Part of lifecycle.track(), which see: whether the relation has all these columns, of these types.';
 
-CREATE FUNCTION lifecycle.history_is_ours(history regclass, refused regclass, owner oid, key_type regtype) RETURNS boolean
+CREATE FUNCTION lifecycle.can_adopt_history(history regclass, owner oid, key_type regtype) RETURNS boolean
     LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT EXISTS (SELECT FROM pg_catalog.pg_class c
                    WHERE c.oid = history AND c.relowner = owner AND c.relkind = 'r')
        AND EXISTS (SELECT FROM pg_catalog.pg_trigger t
                    WHERE t.tgrelid = history AND t.tgfoid = 'lifecycle.guard_history()'::pg_catalog.regprocedure)
-       AND NOT EXISTS (SELECT FROM lifecycle.program p
-                       WHERE p.history = history_is_ours.history OR p.refused = history_is_ours.refused)
+       AND NOT EXISTS (SELECT FROM lifecycle.program p WHERE p.history = can_adopt_history.history)
        AND lifecycle.has_columns(history,
                '{lead,seq,cycle,from_status,from_since,to_status,at,cause,rule,actor,session_user_name,reason,
                  demographic_score,behavior_score,source,cohort,value,entered_at,cycle_since,reached,recorded_at}',
                ARRAY[key_type, 'int4', 'int4', 'text', 'timestamptz', 'text', 'timestamptz', 'text', 'text', 'text', 'text', 'text',
-                     'float8', 'float8', 'text', 'int4', 'numeric', 'timestamptz', 'timestamptz', 'text[]', 'timestamptz']::pg_catalog.regtype[])
-       AND (refused IS NULL OR
-            (EXISTS (SELECT FROM pg_catalog.pg_class c
-                     WHERE c.oid = refused AND c.relowner = owner AND c.relkind = 'r')
-             AND lifecycle.has_columns(refused, '{lead,from_status,to_status,at,actor}',
-                     ARRAY[key_type, 'text', 'text', 'timestamptz', 'text']::pg_catalog.regtype[])));
+                     'float8', 'float8', 'text', 'int4', 'numeric', 'timestamptz', 'timestamptz', 'text[]', 'timestamptz']::pg_catalog.regtype[]);
 END;
 
-COMMENT ON FUNCTION lifecycle.history_is_ours(regclass, regclass, oid, regtype) IS
-'Part of lifecycle.track(), which see: whether the tables are the history and the refused moves that lifecycle.untrack() left; the latter may be gone.';
+COMMENT ON FUNCTION lifecycle.can_adopt_history(regclass, oid, regtype) IS
+'Part of lifecycle.track(), which see: whether the table is a history that lifecycle.untrack() left.';
+
+CREATE FUNCTION lifecycle.can_adopt_refused(refused regclass, owner oid, key_type regtype) RETURNS boolean
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT EXISTS (SELECT FROM pg_catalog.pg_class c
+                   WHERE c.oid = refused AND c.relowner = owner AND c.relkind = 'r')
+       AND NOT EXISTS (SELECT FROM lifecycle.program p WHERE p.refused = can_adopt_refused.refused)
+       AND lifecycle.has_columns(refused, '{lead,from_status,to_status,at,actor}',
+               ARRAY[key_type, 'text', 'text', 'timestamptz', 'text']::pg_catalog.regtype[]);
+END;
+
+COMMENT ON FUNCTION lifecycle.can_adopt_refused(regclass, oid, regtype) IS
+'Part of lifecycle.track(), which see: whether the table is one of refused moves that lifecycle.untrack() left.';
 
 CREATE FUNCTION lifecycle.create_history(lead_table regclass, key name, prefix name) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -444,14 +452,13 @@ BEGIN
     -- A history that untrack() left is taken up again, and our columns with
     -- it; anybody else's table or column of that name is not ours to write.
     SELECT a.atttypid INTO key_type FROM pg_attribute a WHERE a.attrelid = lead_table AND a.attname = key;
-    adopts := to_regclass(history) IS NOT NULL
-              AND lifecycle.history_is_ours(to_regclass(history), to_regclass(refused), leads.relowner, key_type);
-    SELECT c.oid::regclass INTO taken
-    FROM pg_class c
-    WHERE c.relnamespace = leads.relnamespace
-      AND c.relname IN (prefix || '_history', prefix || '_refused')
-      AND NOT adopts
-    LIMIT 1;
+    adopts := coalesce(lifecycle.can_adopt_history(to_regclass(history), leads.relowner, key_type), false);
+    IF to_regclass(history) IS NOT NULL AND NOT adopts THEN
+        taken := to_regclass(history);
+    ELSIF to_regclass(refused) IS NOT NULL AND NOT (
+        adopts AND lifecycle.can_adopt_refused(to_regclass(refused), leads.relowner, key_type)) THEN
+        taken := to_regclass(refused);
+    END IF;
     IF taken IS NOT NULL THEN
         RAISE EXCEPTION 'relation "%" already exists', taken
             USING ERRCODE = 'duplicate_table',

@@ -11,7 +11,7 @@ DECLARE
 BEGIN
     RETURN QUERY
     SELECT 'trigger', NULL::text,
-           format('trigger %s on %s is %s', needed.name, program.lead_table,
+           format('trigger %s on %s is %s', needed.name, needed.relation,
                   CASE WHEN t.oid IS NULL THEN 'missing' ELSE 'disabled' END)
     FROM (VALUES ('lifecycle_before_statement', program.lead_table), ('zz_lifecycle_before_row', program.lead_table),
                  ('lifecycle_after_insert', program.lead_table), ('lifecycle_after_update', program.lead_table),
@@ -52,7 +52,7 @@ BEGIN
             ('gap', p.from_status IS NULL AND p.to_status IS NULL,
              format('move %%s leads from nothing to nothing', p.seq)),
             ('gap', p.from_since IS DISTINCT FROM CASE WHEN p.p_to IS NOT NULL THEN p.p_at END,
-             format('move %%s closes a visit since %%s, which began at %%s', p.seq, p.from_since, p.p_at)),
+             format('move %%s closes a visit since %%s, which began at %%s', p.seq, coalesce(p.from_since::text, '(never)'), coalesce(p.p_at::text, '(never)'))),
             ('overlap', p.at < p.p_at,
              format('move %%s at %%s is before move %%s at %%s', p.seq, p.at, p.p_seq, p.p_at)),
             ('cycle', p.cycle IS DISTINCT FROM CASE

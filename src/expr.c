@@ -142,6 +142,12 @@ parse_bare_expression(const char *source)
 				 errmsg("an expression over one row is expected"),
 				 errdetail("The expression has a column alias."),
 				 errposition(1)));
+	if (IsA(target->val, ColumnRef) && IsA(llast(((ColumnRef *) target->val)->fields), A_Star))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot use the whole row in this expression"),
+				 errdetail("Name the columns that it reads."),
+				 errposition(1)));
 	return target->val;
 }
 

@@ -107,6 +107,7 @@ typedef struct Appender
 	EState	   *estate;
 	ResultRelInfo *rri;
 	bool		has_triggers;	/* others than our guard */
+	bool		has_constraints;	/* others than our NOT NULLs */
 	int			ndefaults;		/* columns that users added, with a default */
 	AttrNumber *default_attno;
 	ExprState **default_state;
@@ -186,7 +187,7 @@ has_users_triggers(TriggerDesc *triggers, bool after_only)
  * kept to the end of the transaction.
  */
 static Appender *
-open_appender(Oid relid, bool has_triggers)
+open_appender(Oid relid, bool has_triggers, bool has_constraints)
 {
 	Appender   *a = palloc0(sizeof(Appender));
 	TupleDesc	desc;
@@ -202,6 +203,7 @@ open_appender(Oid relid, bool has_triggers)
 	a->rri = ExecGetTriggerResultRel(a->estate, relid, NULL);
 	ExecOpenIndices(a->rri, false);
 	a->has_triggers = has_triggers;
+	a->has_constraints = has_constraints;
 	if (has_triggers)
 	{
 		/* the guard is for others; the list is this struct's own copy */
@@ -276,7 +278,7 @@ insert_rows(Appender *a, TupleTableSlot **slots, int n)
 	Relation	rel = a->rel;
 	ResultRelInfo *rri = a->rri;
 	TriggerDesc *triggers = a->has_triggers ? rri->ri_TrigDesc : NULL;
-	TupleConstr *constr = RelationGetDescr(rel)->constr;
+	TupleConstr *constr = a->has_constraints ? RelationGetDescr(rel)->constr : NULL;
 	TransitionCaptureState *transition = NULL;
 	CommandId	cid;
 
@@ -380,27 +382,30 @@ find_columns(LcProgram *program, Relation rel, const NeededColumn *needed, int n
 static void
 learn_history(LcProgram *program)
 {
-	Relation	rel = try_table_open(program->refused, RowExclusiveLock);
+	Relation	refused = try_table_open(program->refused, RowExclusiveLock);
+	Relation	rel = try_table_open(program->history, RowExclusiveLock);
 	Relation	leads;
 	TriggerDesc *triggers;
+	TupleConstr *constr;
 
-	if (rel != NULL)
-	{
-		find_columns(program, rel, refused_columns, LC_REFUSED_COLUMNS, program->refused_attno);
-		table_close(rel, NoLock);
-		rel = try_table_open(program->history, RowExclusiveLock);
-	}
-	if (rel == NULL)
+	if (refused == NULL || rel == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("history of table \"%s\" does not exist", program->name),
 				 errhint("Call lifecycle.untrack() and lifecycle.track() to begin a new one.")));
 	find_columns(program, rel, history_columns, LC_HISTORY_COLUMNS, program->history_attno);
+	find_columns(program, refused, refused_columns, LC_REFUSED_COLUMNS, program->refused_attno);
+	table_close(refused, NoLock);
 	triggers = CopyTriggerDesc(rel->trigdesc);
 	program->history_has_triggers = has_users_triggers(triggers, false);
+	constr = RelationGetDescr(rel)->constr;
 	program->users_look =
 		(program->history_has_triggers && triggers->trig_insert_before_row) ||
-		(RelationGetDescr(rel)->constr != NULL && RelationGetDescr(rel)->constr->num_defval > 0);
+		(constr != NULL && constr->num_defval > 0);
+	/* what we write satisfies the constraints that track() made */
+	program->history_has_constraints = constr != NULL &&
+		(constr->num_check > 0 || constr->has_generated_stored ||
+		 RelationGetDescr(rel)->natts > LC_HISTORY_COLUMNS);
 	table_close(rel, NoLock);
 
 	leads = table_open(program->relid, NoLock);
@@ -411,11 +416,11 @@ learn_history(LcProgram *program)
 
 /* Open a history that is known: in the current memory context. */
 static HistoryTable *
-open_known_history(Oid relid, const AttrNumber *attno, bool has_triggers)
+open_known_history(Oid relid, const AttrNumber *attno, bool has_triggers, bool has_constraints)
 {
 	HistoryTable *h = palloc0(sizeof(HistoryTable));
 
-	h->appender = open_appender(relid, has_triggers);
+	h->appender = open_appender(relid, has_triggers, has_constraints);
 	memcpy(h->attno, attno, sizeof(h->attno));
 	h->session_user_name = CStringGetTextDatum(GetUserNameFromId(GetSessionUserId(), false));
 	return h;
@@ -426,7 +431,8 @@ open_history(LcProgram *program)
 {
 	if (!program->history_known)
 		learn_history(program);
-	return open_known_history(program->history, program->history_attno, program->history_has_triggers);
+	return open_known_history(program->history, program->history_attno,
+							  program->history_has_triggers, program->history_has_constraints);
 }
 
 static void
@@ -589,7 +595,8 @@ write_frame(Frame *frame)
 		/* keep the rows: this subtransaction may still abort */
 		HistoryTable *h = open_known_history(RelationGetRelid(frame->table->appender->rel),
 											 frame->table->attno,
-											 frame->table->appender->has_triggers);
+											 frame->table->appender->has_triggers,
+											 frame->table->appender->has_constraints);
 
 		frame->written_in = GetCurrentSubTransactionId();
 		insert_moves(h, frame->slots, n);
@@ -944,7 +951,7 @@ lc_history_refuse(LcProgram *program, Datum lead, const char *from_status,
 	if (!program->history_known)
 		learn_history(program);
 	rel = table_open(program->refused, RowExclusiveLock);
-	a = open_appender(program->refused, has_users_triggers(CopyTriggerDesc(rel->trigdesc), false));
+	a = open_appender(program->refused, has_users_triggers(CopyTriggerDesc(rel->trigdesc), false), true);
 	table_close(rel, NoLock);
 	slot = table_slot_create(a->rel, NULL);
 	prepare_row(a, slot);

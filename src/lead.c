@@ -424,14 +424,18 @@ reject_interference(LcProgram *program, Relation rel, const LeadState *lead, con
 			 errtablecol(rel, program->status)));
 }
 
-/* A status, its time and its number belong together. */
+/*
+ * A status, its time and its number belong together, and follow the lead's last
+ * move, which may lie ahead of a clock that was set back.
+ */
 static void
-check_stored(LcProgram *program, Relation rel, const LeadState *lead)
+check_stored(LcProgram *program, Relation rel, const LeadState *lead, const LcLastMove *last)
 {
 	if (lead->stage < 0)
 		reject_interference(program, rel, lead, "The new status is not one of the model.");
-	if (lead->seq_isnull || lead->since_isnull || lead->seq < 1 ||
-		lead->since > GetCurrentTimestamp())
+	if (lead->seq_isnull || lead->seq != (last ? last->seq : 0) + 1 || lead->since_isnull ||
+		(lead->since > GetCurrentTimestamp() && (last == NULL || lead->since > last->at)) ||
+		(last != NULL && lead->since < last->at))
 		reject_interference(program, rel, lead, "The time or the number of the move was changed.");
 }
 
@@ -446,7 +450,8 @@ record_entry(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadSt
 	LcLastMove	last;
 	bool		has_last;
 
-	check_stored(program, rel, lead);
+	if (lead->seq_isnull || lead->since_isnull)
+		check_stored(program, rel, lead, NULL);
 	has_last = lc_history_get(program, lead->key, lead->seq - 1, &last);
 	if (!has_last && lc_history_get(program, lead->key, lead->seq - 2, &last) &&
 		last.to_status != NULL && last.at <= lead->since)
@@ -456,62 +461,77 @@ record_entry(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadSt
 		record_move(program, row, lead, &last, true, LC_NO_STAGE, lead->seq - 1,
 					lead->since, "delete");
 	}
-	if (has_last ? last.to_status != NULL || last.at > lead->since : lead->seq != 1)
-	{
-		if (has_last && last.to_status == NULL && !last.own)
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("could not serialize access due to concurrent entry and removal of a lead"),
-					 errhint("The transaction might succeed if retried.")));
-		reject_interference(program, rel, lead, "The time or the number of the move was changed.");
-	}
+	if (has_last && !last.own && (last.to_status != NULL || last.at > lead->since))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to concurrent entry and removal of a lead"),
+				 errhint("The transaction might succeed if retried.")));
+	check_stored(program, rel, lead, has_last ? &last : NULL);
 	require_reason(program, rel, row, lead->key, lead->stage);
 	record_move(program, row, lead, &last, has_last, lead->stage, lead->seq, lead->since, "entry");
 }
 
 /*
- * Bring a lead into the history that is in a status but not there, since it is
- * older than track(): it entered on the model's first status, and moved from
- * there to the one that it is found in.  Both are true whatever becomes of the
- * write that makes us look.  Gives the time, and the last move in "last".
- */
-static TimestampTz
-record_found(LcProgram *program, TupleTableSlot *row, const LeadState *old, LcLastMove *last)
-{
-	bool		has_last = lc_history_last(program, old->key, last);
-	TimestampTz now = time_of_move(program, old->key, has_last ? last->at : DT_NOBEGIN);
-	TimestampTz entered = now;
-
-	if (program->entered != NULL)
-		entered = Min(time_of_entry(program, row, old->key, has_last ? last : NULL), now);
-	record_move(program, row, old, last, has_last, program->model->first,
-				has_last ? last->seq + 1 : 1, entered, "backfill");
-	if (old->stage != program->model->first)
-		record_move(program, row, old, last, true, old->stage, last->seq + 1, now, "backfill");
-	return now;
-}
-
-/*
  * See to it that the move which made the row as it is now is recorded, before
  * another one is made.  It is not only where the row was written by this very
- * transaction, and the AFTER trigger of that write is still to fire.
+ * transaction, and the AFTER trigger of that write is still to fire.  "last" is
+ * the lead's last move, or NULL.
  */
-static void
-record_due(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadState *lead)
+static bool
+record_due(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadState *lead,
+		   LcLastMove *last)
 {
-	LcLastMove	last;
 	bool		isnull;
 	Datum		xmin = slot_getsysattr(row, MinTransactionIdAttributeNumber, &isnull);
 
 	if (lead->key_isnull || lead->seq_isnull || lead->since_isnull || lead->stage < 0 ||
-		!TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin)) ||
-		lc_history_get(program, lead->key, lead->seq, &last))
-		return;
+		lead->seq <= (last ? last->seq : 0) ||
+		!TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin)))
+		return false;
 	lc_history_note_ahead();
-	if (lc_history_get(program, lead->key, lead->seq - 1, &last) && last.to_status != NULL)
-		record_move(program, row, lead, &last, true, lead->stage, lead->seq, lead->since, "write");
+	if (last != NULL && last->to_status != NULL && lead->seq == last->seq + 1)
+		record_move(program, row, lead, last, true, lead->stage, lead->seq, lead->since, "write");
 	else
 		record_entry(program, rel, row, lead);
+	return true;
+}
+
+/*
+ * Make the history say what the row says, before the lead moves on from there:
+ * record a move that is due; bring in a lead that is older than track(), as
+ * entered on the model's first status and moved to where it is found; and where
+ * the status was changed while our triggers were off, or history or leads come
+ * from another backup, add the move that was not seen.  All of it is true
+ * whatever becomes of the write that makes us look.  Gives the last move.
+ */
+static void
+catch_up(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadState *lead,
+		 LcLastMove *last)
+{
+	bool		has_last = lc_history_last(program, lead->key, last);
+	LcStage    *stage = &program->model->stages[lead->stage];
+	bool		is_there = has_last && last->to_status != NULL;
+
+	if (record_due(program, rel, row, lead, has_last ? last : NULL))
+	{
+		(void) lc_history_last(program, lead->key, last);
+		return;
+	}
+	if (!is_there)
+	{
+		TimestampTz now = time_of_move(program, lead->key, has_last ? last->at : DT_NOBEGIN);
+		TimestampTz entered = now;
+
+		if (program->entered != NULL)
+			entered = Min(time_of_entry(program, row, lead->key, has_last ? last : NULL), now);
+		record_move(program, row, lead, last, has_last, program->model->first,
+					has_last ? last->seq + 1 : 1, entered, "backfill");
+	}
+	if (VARSIZE_ANY_EXHDR(last->to_status) != VARSIZE_ANY_EXHDR(stage->label) ||
+		memcmp(VARDATA_ANY(last->to_status), VARDATA_ANY(stage->label),
+			   VARSIZE_ANY_EXHDR(stage->label)) != 0)
+		record_move(program, row, lead, last, true, lead->stage, last->seq + 1,
+					time_of_move(program, lead->key, last->at), "backfill");
 }
 
 /* ---- BEFORE ROW: the decision ---- */
@@ -654,21 +674,12 @@ decide_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTab
 		}
 		decide_entry(program, row, new);
 	}
-	else if (!old->seq_isnull && !old->since_isnull)
-	{
-		record_due(program, rel, oldrow, old);
-		set_move(new, old->seq + 1, time_of_move(program, old->key, old->since));
-	}
 	else
 	{
 		LcLastMove	last;
-		TimestampTz at;
 
-		if (lc_history_last(program, old->key, &last) && last.to_status != NULL)
-			at = time_of_move(program, old->key, last.at);
-		else
-			at = record_found(program, oldrow, old, &last);
-		set_move(new, last.seq + 1, at);
+		catch_up(program, rel, oldrow, old, &last);
+		set_move(new, last.seq + 1, time_of_move(program, old->key, last.at));
 	}
 }
 
@@ -695,9 +706,12 @@ lifecycle_lead_before_row(PG_FUNCTION_ARGS)
 	else if (TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
 	{
 		LeadState	old;
+		LcLastMove	last;
 
 		read_lead(program, trigdata->tg_trigslot, &old);
-		record_due(program, rel, trigdata->tg_trigslot, &old);
+		if (!old.key_isnull)
+			record_due(program, rel, trigdata->tg_trigslot, &old,
+					   lc_history_last(program, old.key, &last) ? &last : NULL);
 		result = trigdata->tg_trigtuple;
 	}
 	else
@@ -750,7 +764,6 @@ record_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTab
 	}
 	if (!moved)
 		reject_interference(program, rel, &old, "A later trigger set another status.");
-	check_stored(program, rel, &new);
 	if (lc_history_has_ahead(program, new.key, new.seq))
 		return;
 	if (old.status_isnull)
@@ -760,15 +773,8 @@ record_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTab
 	}
 	if (!lc_model_move_is_legal(program->model, old.stage, new.stage))
 		reject_interference(program, rel, &old, "The move that resulted is not legal.");
-	if (!lc_history_get(program, old.key, old.seq_isnull ? new.seq - 1 : old.seq, &last))
-	{
-		if (old.seq_isnull)
-			reject_interference(program, rel, &old, "The time or the number of the move was changed.");
-		/* its history is lost; the row still knows the last move */
-		record_move(program, oldrow, &old, &last, false, old.stage, old.seq, old.since, "backfill");
-	}
-	if (new.seq != last.seq + 1 || new.since < last.at)
-		reject_interference(program, rel, &old, "The time or the number of the move was changed.");
+	check_stored(program, rel, &new,
+				 lc_history_get(program, old.key, new.seq - 1, &last) ? &last : NULL);
 	require_reason(program, rel, newrow, new.key, new.stage);
 	record_move(program, newrow, &new, &last, true, new.stage, new.seq, new.since, "write");
 }
@@ -783,17 +789,12 @@ record_removal(LcProgram *program, TupleTableSlot *row)
 	LcLastMove	last;
 
 	read_lead(program, row, &old);
-	if (old.key_isnull || old.seq_isnull || old.since_isnull ||
-		lc_history_has_ahead(program, old.key, old.seq + 1))
+	if (old.key_isnull ||
+		(!old.seq_isnull && lc_history_has_ahead(program, old.key, old.seq + 1)))
 		return;
-	if (!lc_history_get(program, old.key, old.seq, &last))
-	{
-		if (old.stage < 0)
-			return;
-		record_move(program, row, &old, &last, false, old.stage, old.seq, old.since, "backfill");
-	}
-	record_move(program, row, &old, &last, true, LC_NO_STAGE, old.seq + 1,
-				time_of_move(program, old.key, last.at), "delete");
+	if (lc_history_last(program, old.key, &last) && last.to_status != NULL)
+		record_move(program, row, &old, &last, true, LC_NO_STAGE, last.seq + 1,
+					time_of_move(program, old.key, last.at), "delete");
 }
 
 /*

@@ -140,6 +140,7 @@ typedef struct LcProgram
 	/* what history.c found out about the tables, once */
 	bool		history_known;
 	bool		history_has_triggers;	/* of users, on the history */
+	bool		history_has_constraints;
 	bool		users_look;		/* users have triggers that may see each row written */
 	AttrNumber	history_attno[LC_HISTORY_COLUMNS];
 	AttrNumber	refused_attno[LC_REFUSED_COLUMNS];
