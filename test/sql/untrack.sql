@@ -73,9 +73,9 @@ SELECT columns_are('added', ARRAY['id'], 'one that was added goes, though tracke
 CREATE TABLE other (id int PRIMARY KEY);
 SELECT lifecycle.track('other', on_illegal => 'keep'); SELECT lifecycle.untrack('other');
 DROP TABLE other_refused; CREATE VIEW other_refused AS SELECT 1 AS x;
-SELECT throws_ok($$SELECT lifecycle.track('other')$$, '42P07', 'relation "public.other_refused" already exists', 'a view is no table of refused moves');
+SELECT throws_ok($$SELECT lifecycle.track('other')$$, '42P07', NULL, 'a view is no table of refused moves');
 DROP VIEW other_refused; CREATE TABLE other_refused (x int);
-SELECT throws_ok($$SELECT lifecycle.track('other')$$, '42P07', 'relation "public.other_refused" already exists', 'nor is any table');
+SELECT throws_ok($$SELECT lifecycle.track('other')$$, '42P07', NULL, 'nor is any table');
 DROP TABLE other_refused;
 SELECT lives_ok($$SELECT lifecycle.track('other', on_illegal => 'keep')$$, 'where there is none, one is made');
 SELECT lifecycle.untrack('other');
@@ -88,10 +88,10 @@ CREATE SCHEMA s;
 CREATE TABLE s.leads (id int PRIMARY KEY);
 SELECT lifecycle.track('s.leads');
 SELECT is(failure('DROP TABLE s.leads_history'),
-          E'2BP01: cannot drop a table that lifecycle writes for tracked table "leads"\nHINT: Call lifecycle.untrack(''s.leads'', drop_data => true) instead.',
+          E'2BP01: cannot drop a table that lifecycle writes for tracked table "leads"\nHINT: Call lifecycle.untrack(''s.leads'') first.',
           'the history of a tracked table is not dropped');
 SELECT is(failure('DROP TABLE s.leads_refused CASCADE'),
-          E'2BP01: cannot drop a table that lifecycle writes for tracked table "leads"\nHINT: Call lifecycle.untrack(''s.leads'', drop_data => true) instead.',
+          E'2BP01: cannot drop a table that lifecycle writes for tracked table "leads"\nHINT: Call lifecycle.untrack(''s.leads'') first.',
           'nor is its table of refused moves');
 SELECT lives_ok('INSERT INTO s.leads VALUES (1)', 'and both still work');
 BEGIN;
@@ -146,13 +146,15 @@ SELECT lives_ok($$UPDATE crm.contacts SET note = 3$$, 'until it is one again');
 -- the type of the key
 ALTER TABLE crm.contacts ALTER id TYPE text;
 SELECT is(failure($$UPDATE crm.contacts SET note = 2$$),
-          E'55000: column "lead" of "moves" is not of type text, as the key of "crm.contacts" is\nHINT: ALTER TABLE public.moves ALTER COLUMN lead TYPE text.',
-          'the history must follow the type of the key');
-ALTER TABLE public.moves ALTER COLUMN lead TYPE text;
-SELECT is(failure($$UPDATE crm.contacts SET stage = 'known' WHERE id = '1'$$),
-          E'55000: column "lead" of "people_refused" is not of type text, as the key of "crm.contacts" is\nHINT: ALTER TABLE public.people_refused ALTER COLUMN lead TYPE text.',
-          'so must the table of refused moves');
+          E'55000: column "lead" of table "public.people_refused" is not of type text\n'
+          'DETAIL: It holds the keys of table "crm.contacts".\nHINT: ALTER TABLE public.people_refused ALTER COLUMN lead TYPE text.',
+          'the table of refused moves must follow the type of the key');
 ALTER TABLE public.people_refused ALTER COLUMN lead TYPE text;
+SELECT is(failure($$UPDATE crm.contacts SET note = 2$$),
+          E'55000: column "lead" of table "public.moves" is not of type text\n'
+          'DETAIL: It holds the keys of table "crm.contacts".\nHINT: ALTER TABLE public.moves ALTER COLUMN lead TYPE text.',
+          'so must the history');
+ALTER TABLE public.moves ALTER COLUMN lead TYPE text;
 SELECT lives_ok($$UPDATE crm.contacts SET stage = 'known' WHERE id = '1'; INSERT INTO crm.contacts (id) VALUES ('three')$$, 'and the hints help');
 SELECT results_eq('SELECT lead, to_status FROM people_refused', $$VALUES ('1', 'known')$$, 'the refused move is noted');
 SELECT is_empty($$SELECT * FROM lifecycle.verify('crm.contacts')$$, 'all is well');
