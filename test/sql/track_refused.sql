@@ -19,6 +19,9 @@ CREATE INDEX ON indexes (d);
 CREATE TABLE both_ways (id int PRIMARY KEY, d int NOT NULL);
 ALTER TABLE both_ways ADD UNIQUE (d) DEFERRABLE;
 CREATE UNIQUE INDEX ON both_ways (d);
+CREATE COLLATION any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+CREATE TABLE cases (id text COLLATE any_case NOT NULL);
+CREATE UNIQUE INDEX ON cases (id COLLATE "C");
 CREATE TABLE s.leads (id int PRIMARY KEY, number int, small varchar(8), letters char(12), status text, twice text GENERATED ALWAYS AS (status || 'x') STORED,
                       step few, steps lifecycle.lifecycle_status[]);
 CREATE TABLE filled (id int PRIMARY KEY, status text);
@@ -125,6 +128,8 @@ FROM (VALUES
 -- where only the gist of a line is promised
 SELECT throws_ok($$SELECT lifecycle.track('status')$$, '42804', 'status column "lifecycle_status" of table "public.status" is of type integer',
                  'a column lifecycle_status of another type is no status column');
+SELECT throws_ok($$SELECT lifecycle.track('cases', key => 'id')$$, '42P16', 'key column "id" of table "public.cases" is not unique',
+                 'an index that takes two keys for different which the column takes for the same');
 SELECT throws_ok($$SELECT lifecycle.track('taken2')$$, '42P07', 'relation "public.taken2_refused" already exists',
                  'a view in the place of the table of refused moves');
 
