@@ -157,6 +157,27 @@ SELECT lived(name || ' removes and inserts leads', trigger_of(name, 'AFTER INSER
     'disqualified -|known disqualified -|mql customer|known', '{1,2,3,1003}')
 FROM (VALUES ('clean'), ('zz_clean')) AS n (name);
 
+-- Several levels deep, all over leads whose own move waits to be recorded
+SELECT lived(name || ' moves waiting leads three levels deep', trigger_of(name, 'AFTER INSERT OR UPDATE ON leads FOR EACH ROW',
+        'IF pg_trigger_depth() < 4 THEN
+             UPDATE leads SET lifecycle_status = CASE lifecycle_status WHEN ''known'' THEN ''mql'' WHEN ''mql'' THEN ''sal'' WHEN ''sal'' THEN ''sql'' WHEN ''sql'' THEN ''opportunity''
+                 WHEN ''opportunity'' THEN ''lost'' ELSE ''mql'' END::lifecycle.lifecycle_status WHERE id > NEW.id;
+         END IF; RETURN NULL;'),
+    ARRAY['INSERT INTO leads (id) SELECT generate_series(1, 5)', 'UPDATE leads SET lifecycle_status = ''customer'' WHERE lifecycle_status <> ''customer'' AND id IN (1, 2)'])
+FROM (VALUES ('deep'), ('zz_deep')) AS n (name);
+SELECT cmp_ok((SELECT max(seq) FROM told WHERE batch = 'on'), '>', 10, 'that made many moves');
+SELECT lived(name || ' removes waiting leads and brings them back', trigger_of(name, 'AFTER UPDATE ON leads FOR EACH ROW',
+        'IF pg_trigger_depth() < 2 THEN
+             BEGIN
+                 DELETE FROM leads WHERE id = NEW.id + 1;
+                 IF NEW.id = 3 THEN RAISE EXCEPTION ''no''; END IF;
+                 INSERT INTO leads (id, lifecycle_status) VALUES (NEW.id + 1, ''sal'');
+                 UPDATE leads SET lifecycle_status = ''sql'' WHERE id = NEW.id + 1;
+             EXCEPTION WHEN raise_exception THEN NULL; END;
+         END IF; RETURN NULL;'),
+    ARRAY['INSERT INTO leads (id) SELECT generate_series(1, 4)', 'UPDATE leads SET lifecycle_status = ''mql'''], 'known mql|known mql|known mql - sal sql', '{1,4,2}')
+FROM (VALUES ('recycle'), ('zz_recycle')) AS n (name);
+
 -- Exception handlers: what they roll back is not in the history, all else is.
 SELECT lived(name || ' has blocks that fail and blocks that succeed', trigger_of(name, 'AFTER UPDATE ON leads FOR EACH ROW',
         'IF pg_trigger_depth() > 1 THEN RETURN NULL; END IF;
