@@ -161,7 +161,7 @@ FROM (VALUES ('clean'), ('zz_clean')) AS n (name);
 SELECT lived(name || ' moves waiting leads three levels deep', trigger_of(name, 'AFTER INSERT OR UPDATE ON leads FOR EACH ROW',
         'IF pg_trigger_depth() < 4 THEN
              UPDATE leads SET lifecycle_status = CASE lifecycle_status WHEN ''known'' THEN ''mql'' WHEN ''mql'' THEN ''sal'' WHEN ''sal'' THEN ''sql'' WHEN ''sql'' THEN ''opportunity''
-                 WHEN ''opportunity'' THEN ''lost'' ELSE ''mql'' END::lifecycle.lifecycle_status WHERE id > NEW.id;
+                 WHEN ''opportunity'' THEN ''lost'' WHEN ''customer'' THEN ''recycled'' ELSE ''mql'' END::lifecycle.lifecycle_status WHERE id > NEW.id;
          END IF; RETURN NULL;'),
     ARRAY['INSERT INTO leads (id) SELECT generate_series(1, 5)', 'UPDATE leads SET lifecycle_status = ''customer'' WHERE lifecycle_status <> ''customer'' AND id IN (1, 2)'])
 FROM (VALUES ('deep'), ('zz_deep')) AS n (name);
