@@ -45,7 +45,7 @@ SELECT results_eq(
 
 INSERT INTO leads (id, lifecycle_status) SELECT n, 'mql' FROM generate_series(4, 6) AS n;
 SELECT is(story(5), 'mql', 'INSERT … SELECT with a status enters there');
-CREATE TEMP TABLE returned AS SELECT NULL::int AS id, NULL::text AS status, NULL::int AS seq, NULL::boolean AS dated WHERE false;
+CREATE TEMP TABLE returned (id int, status text, seq int, dated boolean);
 WITH r AS (INSERT INTO leads (id) VALUES (7) RETURNING id, lifecycle_status, lifecycle_seq, lifecycle_since)
 INSERT INTO returned SELECT id, lifecycle_status, lifecycle_seq, lifecycle_since = now() FROM r;
 SELECT results_eq('SELECT * FROM returned', $$VALUES (7, 'known', 1, true)$$, 'RETURNING gives what was stored');
