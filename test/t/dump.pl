@@ -1,0 +1,168 @@
+#!/usr/bin/env perl
+# Dump, restore, crash, standby, logical replication: the history comes along,
+# and what is written afterwards continues it.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $moves = 'SELECT lead, seq, cycle, from_status, to_status, cause, at, source, reached::text FROM crm.leads_history ORDER BY lead, seq';
+my $programs = q{SELECT lead_table, model, key, status_column, prefix, history, source, on_illegal FROM lifecycle.program};
+my $triggers = q{SELECT tgrelid::regclass, tgname, pg_get_triggerdef(oid), tgenabled FROM pg_trigger
+                 WHERE NOT tgisinternal AND tgrelid::regclass::text LIKE 'crm.%' ORDER BY 1, 2};
+my $model = q{SELECT (SELECT count(*) FROM lifecycle.stage WHERE model = 'mine'),
+                     (SELECT string_agg(to_status, ',' ORDER BY to_status) FROM lifecycle.transition WHERE model = 'mine' AND from_status = 'customer')};
+my $verify = q{SELECT * FROM lifecycle.verify('crm.leads')};
+
+my $node = PostgreSQL::Test::Cluster->new('primary');
+$node->init(allows_streaming => 'logical');
+$node->append_conf('postgresql.conf', "max_prepared_transactions = 5\n");
+$node->start;
+$node->safe_psql('postgres', 'CREATE ROLE sales LOGIN');
+$node->safe_psql('postgres', 'CREATE DATABASE crm OWNER sales');
+$node->safe_psql('crm', q{
+    CREATE EXTENSION lifecycle;
+    GRANT INSERT, UPDATE, DELETE ON lifecycle.model, lifecycle.stage, lifecycle.transition TO sales;
+    SET ROLE sales;
+    CREATE SCHEMA crm;
+    SELECT lifecycle.copy_model('standard', 'mine');
+    INSERT INTO lifecycle.transition VALUES ('mine', 'customer', 'lost');
+    CREATE TABLE crm.leads (id int PRIMARY KEY, name text, source text);
+    SELECT lifecycle.track('crm.leads', model => 'mine', source => 'source', on_illegal => 'keep');
+    INSERT INTO crm.leads (id, source) SELECT g, 'web' FROM generate_series(1, 5) AS g;
+    UPDATE crm.leads SET lifecycle_status = 'mql' WHERE id <= 3;
+    UPDATE crm.leads SET lifecycle_status = 'known' WHERE id = 1;
+    UPDATE crm.leads SET lifecycle_status = 'recycled' WHERE id = 2;
+    UPDATE crm.leads SET lifecycle_status = 'sql' WHERE id = 2;
+    DELETE FROM crm.leads WHERE id = 3;
+});
+is($node->safe_psql('crm', $verify), '', 'the table is consistent before the dump');
+
+# pg_dump as superuser and as the owner, restored into another cluster.
+my $other = PostgreSQL::Test::Cluster->new('other');
+$other->init;
+$other->start;
+$other->safe_psql('postgres', 'CREATE ROLE sales LOGIN');
+my $file = "$PostgreSQL::Test::Utils::tmp_check/crm";
+
+foreach my $user (scalar getpwuid($>), 'sales')
+{
+	my @as = $user eq 'sales' ? ('--username', 'sales') : ();
+	$node->command_ok([ 'pg_dump', @as, '--format=custom', '--file', "$file.$user", 'crm' ], "pg_dump as $user");
+	$other->safe_psql('postgres', "CREATE DATABASE crm_$user");
+	$other->command_ok([ 'pg_restore', '--exit-on-error', '--dbname', "crm_$user", "$file.$user" ], "restored what $user dumped");
+	my $database = "crm_$user";
+	is($other->safe_psql($database, $moves), $node->safe_psql('crm', $moves), "dump by $user: the history is there");
+	is($other->safe_psql($database, $programs), $node->safe_psql('crm', $programs), "dump by $user: the program is there");
+	is($other->safe_psql($database, $triggers), $node->safe_psql('crm', $triggers), "dump by $user: the triggers are there");
+	is($other->safe_psql($database, $model), "11|lost,recycled", "dump by $user: the model of one's own is there");
+	is($other->safe_psql($database, 'SELECT lead, from_status, to_status FROM crm.leads_refused'), '1|mql|known', "dump by $user: the refused move is there");
+	is($other->safe_psql($database, $verify), '', "dump by $user: verify() finds nothing");
+
+	$other->safe_psql($database, q{
+		SET ROLE sales;
+		INSERT INTO crm.leads (id) VALUES (3), (6);
+		UPDATE crm.leads SET lifecycle_status = 'customer' WHERE id = 2;
+		UPDATE crm.leads SET lifecycle_status = 'lost' WHERE id = 2;
+	});
+	is($other->safe_psql($database, 'SELECT lead, seq, cycle, from_status, to_status FROM crm.leads_history WHERE lead IN (2, 3, 6) ORDER BY lead, seq'),
+		"2|1|1||known\n2|2|1|known|mql\n2|3|1|mql|recycled\n2|4|2|recycled|sql\n2|5|2|sql|customer\n2|6|2|customer|lost\n"
+		  . "3|1|1||known\n3|2|1|known|mql\n3|3|1|mql|\n3|4|2||known\n6|1|1||known",
+		"dump by $user: writes continue the history");
+	is($other->safe_psql($database, $verify), '', "dump by $user: verify() finds nothing after the writes");
+	$other->safe_psql($database, q{
+		SET ROLE sales;
+		CREATE TABLE crm.deals (id int PRIMARY KEY);
+		SELECT lifecycle.track('crm.deals');
+		INSERT INTO crm.deals VALUES (1);
+	});
+	is($other->safe_psql($database, 'SELECT count(*) FROM crm.deals_history'), '1', "dump by $user: another table can be tracked");
+}
+
+# Only the schema: no program row is data that it has, and a write says so
+# instead of being recorded nowhere.
+$node->command_ok([ 'pg_dump', '--schema-only', '--format=custom', '--file', "$file.schema", 'crm' ], 'pg_dump --schema-only');
+$other->safe_psql('postgres', 'CREATE DATABASE empty');
+$other->command_ok([ 'pg_restore', '--exit-on-error', '--dbname', 'empty', "$file.schema" ], 'restored the schema');
+is($other->safe_psql('empty', 'SELECT count(*) FROM crm.leads_history'), '0', 'the schema alone has no history');
+my ($code, $out, $err) = $other->psql('empty', "\\set VERBOSITY verbose\nINSERT INTO crm.leads (id) VALUES (1)");
+like($err, qr/ERROR:  55000: /, 'a write to a table whose program is missing is an error');
+like($err, qr/HINT: .*lifecycle\.untrack/s, 'which says what to do');
+$other->safe_psql('empty', "SELECT lifecycle.untrack('crm.leads')");
+$other->safe_psql('empty', "SELECT lifecycle.track('crm.leads')");
+$other->safe_psql('empty', 'INSERT INTO crm.leads (id) VALUES (1)');
+is($other->safe_psql('empty', $verify), '', 'tracked again, it works');
+$other->stop;
+
+# A crash in the middle of a transaction, and between the two phases of another.
+my $in_flight = $node->background_psql('crm');
+$in_flight->query_safe("BEGIN");
+$in_flight->query_safe("UPDATE crm.leads SET lifecycle_status = 'sal' WHERE id = 1");
+$in_flight->query_safe("INSERT INTO crm.leads (id) SELECT generate_series(100, 1500)");
+$node->safe_psql('crm', q{
+    UPDATE crm.leads SET lifecycle_status = 'sal' WHERE id = 4;
+    BEGIN;
+    UPDATE crm.leads SET lifecycle_status = 'sal' WHERE id = 5;
+    PREPARE TRANSACTION 'five';
+    CHECKPOINT;
+});
+my $before = $node->safe_psql('crm', $moves);
+$node->stop('immediate');
+$in_flight->{run}->finish;
+$node->start;
+is($node->safe_psql('crm', $moves), $before, 'after a crash the committed moves are there, and no others');
+is($node->safe_psql('crm', $verify), '', 'after a crash verify() finds nothing');
+$node->safe_psql('crm', "COMMIT PREPARED 'five'");
+is($node->safe_psql('crm', 'SELECT lifecycle_status, (SELECT to_status FROM crm.leads_history WHERE lead = 5 ORDER BY seq DESC LIMIT 1) FROM crm.leads WHERE id = 5'),
+	'sal|sal', 'the prepared transaction brings its move');
+$node->safe_psql('crm', "UPDATE crm.leads SET lifecycle_status = 'sal' WHERE id = 1");
+is($node->safe_psql('crm', $verify), '', 'and verify() finds nothing');
+
+# A standby reads.
+$node->backup('base');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'base', has_streaming => 1);
+$standby->start;
+$node->safe_psql('crm', "UPDATE crm.leads SET lifecycle_status = 'sql' WHERE id = 1");
+$node->wait_for_catchup($standby);
+foreach my $query (
+	"SELECT * FROM lifecycle.funnel('crm.leads')",
+	"SELECT * FROM lifecycle.funnel('crm.leads', mode => 'ordered', cycle => 'every', by => 'source')",
+	"SELECT * FROM lifecycle.flow('crm.leads', date_trunc('day', now()), now(), '1 day')",
+	"SELECT * FROM lifecycle.next_statuses('crm.leads', 'mql')",
+	"SELECT lifecycle.is_valid_transition('customer'::text, 'lost', 'mine'), lifecycle.is_valid_transition('customer'::text, 'lost')",
+	"SELECT * FROM crm.leads ORDER BY id")
+{
+	my $there = $standby->safe_psql('crm', $query =~ s/now\(\), '1 day'/date_trunc('day', now()) + interval '1 day'/r);
+	is($there, $node->safe_psql('crm', $query =~ s/now\(\), '1 day'/date_trunc('day', now()) + interval '1 day'/r), "on a standby as on the primary: $query");
+	isnt($there, '', '... and not empty');
+}
+is($standby->safe_psql('crm', $verify), '', 'verify() works on a standby');
+$standby->stop;
+
+# Logical replication of the lead table alone to a table that is tracked there:
+# the apply worker fires no ordinary triggers, so that the leads arrive as they
+# are and nothing is recorded. That is not silent: verify() says it.
+my $subscriber = PostgreSQL::Test::Cluster->new('subscriber');
+$subscriber->init;
+$subscriber->start;
+$subscriber->safe_psql('postgres', q{
+    CREATE EXTENSION lifecycle;
+    CREATE SCHEMA crm;
+    CREATE TABLE crm.leads (id int PRIMARY KEY, name text, source text);
+    SELECT lifecycle.track('crm.leads');
+});
+$node->safe_psql('crm', 'CREATE PUBLICATION leads FOR TABLE crm.leads');
+my $connection = $node->connstr('crm');
+$subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION leads CONNECTION '$connection' PUBLICATION leads");
+$subscriber->wait_for_subscription_sync($node, 'leads');
+my $count = $node->safe_psql('crm', 'SELECT count(*) FROM crm.leads');
+is($subscriber->safe_psql('postgres', 'SELECT count(*) FROM crm.leads'), $count, 'a subscriber gets the leads');
+is($subscriber->safe_psql('postgres', 'SELECT count(*) FROM crm.leads_history'), '0', 'and records nothing');
+is($subscriber->safe_psql('postgres', q{SELECT count(*) FROM lifecycle.verify('crm.leads') WHERE "check" = 'status'}), $count, 'verify() names each of them');
+$subscriber->safe_psql('postgres', 'DROP SUBSCRIPTION leads');
+$subscriber->stop;
+$node->stop;
+
+done_testing();
