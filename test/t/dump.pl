@@ -154,7 +154,7 @@ $subscriber->safe_psql('postgres', q{
     SELECT lifecycle.track('crm.leads');
 });
 $node->safe_psql('crm', 'CREATE PUBLICATION leads FOR TABLE crm.leads');
-my $connection = $node->connstr('crm');
+my $connection = $node->connstr('crm') =~ s{'}{''}gr;
 $subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION leads CONNECTION '$connection' PUBLICATION leads");
 $subscriber->wait_for_subscription_sync($node, 'leads');
 my $count = $node->safe_psql('crm', 'SELECT count(*) FROM crm.leads');
