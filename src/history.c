@@ -131,6 +131,7 @@ typedef struct Frame
 {
 	struct Frame *outer;
 	int32		program_id;
+	LcOperation operation;
 	bool		collects;
 	bool		busy;			/* its rows are being inserted */
 	SubTransactionId owner;
@@ -144,6 +145,14 @@ typedef struct Frame
 } Frame;
 
 static Frame *frames = NULL;
+
+/* The operation that the next statement on a program's leads carries out. */
+static struct
+{
+	int32		program_id;
+	LcOperation operation;
+	SubTransactionId owner;
+}			announced = {0};
 
 /*
  * The subtransaction in which BEFORE triggers of a history are firing right
@@ -642,8 +651,6 @@ lc_history_begin_statement(LcProgram *program)
 	MemoryContext cxt;
 	Frame	   *frame;
 
-	if (!lc_batch_history)
-		return;
 	write_collected();
 	if (!program->history_known)
 		learn_history(program);
@@ -653,9 +660,40 @@ lc_history_begin_statement(LcProgram *program)
 	frame->program_id = program->id;
 	frame->owner = GetCurrentSubTransactionId();
 	frame->written_in = InvalidSubTransactionId;
-	frame->collects = !program->users_look;
+	frame->collects = lc_batch_history && !program->users_look;
+	if (announced.program_id == program->id && announced.owner == frame->owner)
+	{
+		frame->operation = announced.operation;
+		announced.program_id = 0;
+	}
 	frame->outer = frames;
 	frames = frame;
+}
+
+/*
+ * The next statement of this subtransaction on the program's leads is ours: it
+ * is no write of a user, nor are the statements that triggers run inside it
+ * part of it.
+ */
+void
+lc_history_announce(LcProgram *program, LcOperation operation)
+{
+	announced.program_id = program->id;
+	announced.operation = operation;
+	announced.owner = GetCurrentSubTransactionId();
+}
+
+/*
+ * What the statement is that writes the program's leads right here.
+ */
+LcOperation
+lc_history_operation(LcProgram *program)
+{
+	Frame	   *f = frames;
+
+	while (f != NULL && f->program_id != program->id)
+		f = f->outer;
+	return f != NULL && f->owner == GetCurrentSubTransactionId() ? f->operation : LC_WRITE;
 }
 
 /*
@@ -686,6 +724,8 @@ lc_history_end_statement(LcProgram *program)
 void
 lc_history_end_subtransaction(bool commit, SubTransactionId mine, SubTransactionId parent)
 {
+	if (announced.owner == mine)
+		announced.program_id = 0;
 	if (firing_before == mine)
 		firing_before = commit ? parent : InvalidSubTransactionId;
 	while (!commit && frames != NULL && frames->owner == mine)
@@ -710,6 +750,7 @@ void
 lc_history_end_transaction(bool commit)
 {
 	firing_before = InvalidSubTransactionId;
+	announced.program_id = 0;
 	recorded_ahead = false;
 	if (commit && frames != NULL)
 	{

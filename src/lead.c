@@ -24,6 +24,8 @@
 #include "access/sysattr.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -440,35 +442,79 @@ check_stored(LcProgram *program, Relation rel, const LeadState *lead, const LcLa
 }
 
 /*
- * Record an entry.  Where the history says that the lead never left, its
- * removal is due to be recorded still, or it was taken out while our triggers
- * were off: it left at the latest when it entered again.
+ * Put the time and the number of the lead's row right, by an UPDATE of our own
+ * with the rights of the owner.
  */
 static void
-record_entry(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadState *lead)
+put_right(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadState *lead)
 {
-	LcLastMove	last;
-	bool		has_last;
+	Oid			types[3] = {INT4OID, TIMESTAMPTZOID, TIDOID};
+	Datum		values[3];
+	Oid			userid;
+	int			sec_context;
+	char	   *table = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+												   RelationGetRelationName(rel));
 
-	if (lead->seq_isnull || lead->since_isnull)
-		check_stored(program, rel, lead, NULL);
-	has_last = lc_history_get(program, lead->key, lead->seq - 1, &last);
-	if (!has_last && lc_history_get(program, lead->key, lead->seq - 2, &last) &&
-		last.to_status != NULL && last.at <= lead->since)
+	values[0] = Int32GetDatum(lead->seq);
+	values[1] = TimestampTzGetDatum(lead->since);
+	values[2] = PointerGetDatum(&row->tts_tid);
+	lc_history_announce(program, LC_PUT_RIGHT);
+	GetUserIdAndSecContext(&userid, &sec_context);
+	SetUserIdAndSecContext(program->owner,
+						   sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
+	SPI_connect();
+	if (SPI_execute_with_args(psprintf("UPDATE ONLY %s SET lifecycle_seq = $1, lifecycle_since = $2"
+									   " WHERE ctid OPERATOR(pg_catalog.=) $3", table),
+							  3, types, values, NULL, false, 0) != SPI_OK_UPDATE ||
+		SPI_processed != 1)
+		elog(ERROR, "could not put lead %s of table \"%s\" right",
+			 lc_program_key_text(program, lead->key, lead->key_isnull), table);
+	SPI_finish();
+	SetUserIdAndSecContext(userid, sec_context);
+}
+
+/*
+ * Record an entry.  Where the history says that the lead never left, its
+ * removal is due to be recorded still, or it was taken out while our triggers
+ * were off: it left at the latest when it entered again.  What it was worth when
+ * it left is not known here; the row that came after it stands in.
+ *
+ * While the INSERT waited for the key, others may have moved and removed the
+ * lead that had it; then the row's number and time, which were decided before,
+ * are put right.  By now the key is ours, and the history of it stands still.
+ */
+static void
+record_entry(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadState *stored,
+			 bool is_current)
+{
+	LeadState	lead = *stored;
+	LcLastMove	last;
+	bool		has_last = lc_history_last(program, lead.key, &last);
+
+	if (has_last && !lead.seq_isnull && !lead.since_isnull &&
+		(lead.seq != last.seq + (last.to_status == NULL ? 1 : 2) || lead.since < last.at))
 	{
-		has_last = true;
-		lc_history_note_ahead();
-		record_move(program, row, lead, &last, true, LC_NO_STAGE, lead->seq - 1,
-					lead->since, "delete");
+		if (!is_current)
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("could not serialize access due to concurrent entry and removal of a lead"),
+					 errhint("The transaction might succeed if retried.")));
+		lead.seq = last.seq + (last.to_status == NULL ? 1 : 2);
+		lead.since = Max(lead.since, last.at);
+		put_right(program, rel, row, &lead);
 	}
-	if (has_last && !last.own && (last.to_status != NULL || last.at > lead->since))
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("could not serialize access due to concurrent entry and removal of a lead"),
-				 errhint("The transaction might succeed if retried.")));
-	check_stored(program, rel, lead, has_last ? &last : NULL);
-	require_reason(program, rel, row, lead->key, lead->stage);
-	record_move(program, row, lead, &last, has_last, lead->stage, lead->seq, lead->since, "entry");
+	if (has_last && last.to_status != NULL)
+	{
+		bool		is_set;
+		TimestampTz left = Max(moment(program, &is_set), last.at);
+
+		lc_history_note_ahead();
+		record_move(program, row, &lead, &last, true, LC_NO_STAGE, last.seq + 1,
+					Min(left, lead.since), "delete");
+	}
+	check_stored(program, rel, &lead, has_last ? &last : NULL);
+	require_reason(program, rel, row, lead.key, lead.stage);
+	record_move(program, row, &lead, &last, has_last, lead.stage, lead.seq, lead.since, "entry");
 }
 
 /*
@@ -483,16 +529,19 @@ record_due(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadStat
 {
 	bool		isnull;
 	Datum		xmin = slot_getsysattr(row, MinTransactionIdAttributeNumber, &isnull);
+	int32		ahead = lead->seq - (last ? last->seq : 0);
+	bool		is_there = last != NULL && last->to_status != NULL;
 
-	if (lead->key_isnull || lead->seq_isnull || lead->since_isnull || lead->stage < 0 ||
-		lead->seq <= (last ? last->seq : 0) ||
+	/* a move, an entry, or a removal and an entry may be due */
+	if (lead->seq_isnull || lead->since_isnull || lead->stage < 0 ||
+		(ahead != 1 && !(ahead == 2 && is_there)) ||
 		!TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin)))
 		return false;
 	lc_history_note_ahead();
-	if (last != NULL && last->to_status != NULL && lead->seq == last->seq + 1)
+	if (ahead == 1 && is_there)
 		record_move(program, row, lead, last, true, lead->stage, lead->seq, lead->since, "write");
 	else
-		record_entry(program, rel, row, lead);
+		record_entry(program, rel, row, lead, false);
 	return true;
 }
 
@@ -510,16 +559,19 @@ catch_up(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadState 
 {
 	bool		has_last = lc_history_last(program, lead->key, last);
 	LcStage    *stage = &program->model->stages[lead->stage];
-	bool		is_there = has_last && last->to_status != NULL;
+	TimestampTz now;
 
 	if (record_due(program, rel, row, lead, has_last ? last : NULL))
 	{
 		(void) lc_history_last(program, lead->key, last);
 		return;
 	}
-	if (!is_there)
+	now = time_of_move(program, lead->key, has_last ? last->at : DT_NOBEGIN);
+	/* where the row knows since when it is what it is, believe it */
+	if (!lead->since_isnull && lead->since <= now && (!has_last || lead->since >= last->at))
+		now = lead->since;
+	if (!has_last || last->to_status == NULL)
 	{
-		TimestampTz now = time_of_move(program, lead->key, has_last ? last->at : DT_NOBEGIN);
 		TimestampTz entered = now;
 
 		if (program->entered != NULL)
@@ -530,8 +582,7 @@ catch_up(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadState 
 	if (VARSIZE_ANY_EXHDR(last->to_status) != VARSIZE_ANY_EXHDR(stage->label) ||
 		memcmp(VARDATA_ANY(last->to_status), VARDATA_ANY(stage->label),
 			   VARSIZE_ANY_EXHDR(stage->label)) != 0)
-		record_move(program, row, lead, last, true, lead->stage, last->seq + 1,
-					time_of_move(program, lead->key, last->at), "backfill");
+		record_move(program, row, lead, last, true, lead->stage, last->seq + 1, now, "backfill");
 }
 
 /* ---- BEFORE ROW: the decision ---- */
@@ -709,9 +760,8 @@ lifecycle_lead_before_row(PG_FUNCTION_ARGS)
 		LcLastMove	last;
 
 		read_lead(program, trigdata->tg_trigslot, &old);
-		if (!old.key_isnull)
-			record_due(program, rel, trigdata->tg_trigslot, &old,
-					   lc_history_last(program, old.key, &last) ? &last : NULL);
+		if (!old.key_isnull && !old.seq_isnull && old.stage >= 0)
+			catch_up(program, rel, trigdata->tg_trigslot, &old, &last);
 		result = trigdata->tg_trigtuple;
 	}
 	else
@@ -723,7 +773,8 @@ lifecycle_lead_before_row(PG_FUNCTION_ARGS)
 		read_lead(program, trigdata->tg_trigslot, &old);
 		read_lead(program, trigdata->tg_newslot, &wanted);
 		new = wanted;
-		decide_update(program, rel, trigdata->tg_trigslot, trigdata->tg_newslot, &old, &new);
+		if (lc_history_operation(program) != LC_PUT_RIGHT)
+			decide_update(program, rel, trigdata->tg_trigslot, trigdata->tg_newslot, &old, &new);
 		if (same_status(program, &wanted, &new) &&
 			wanted.since_isnull == new.since_isnull && wanted.since == new.since &&
 			wanted.seq_isnull == new.seq_isnull && wanted.seq == new.seq &&
@@ -768,7 +819,7 @@ record_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTab
 		return;
 	if (old.status_isnull)
 	{
-		record_entry(program, rel, newrow, &new);
+		record_entry(program, rel, newrow, &new, true);
 		return;
 	}
 	if (!lc_model_move_is_legal(program->model, old.stage, new.stage))
@@ -807,14 +858,18 @@ lifecycle_lead_after_row(PG_FUNCTION_ARGS)
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	Relation	rel = trigdata->tg_relation;
 
-	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
+	if (lc_history_operation(program) == LC_PUT_RIGHT)
+	{
+		/* no move, and nothing that was not checked */
+	}
+	else if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
 	{
 		LeadState	lead;
 
 		read_lead(program, trigdata->tg_trigslot, &lead);
 		require_key(program, rel, &lead);
 		if (!lc_history_has_ahead(program, lead.key, lead.seq))
-			record_entry(program, rel, trigdata->tg_trigslot, &lead);
+			record_entry(program, rel, trigdata->tg_trigslot, &lead, true);
 	}
 	else if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
 		record_update(program, rel, trigdata->tg_trigslot, trigdata->tg_newslot);

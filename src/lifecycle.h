@@ -206,6 +206,15 @@ typedef struct LcLastMove
 	ArrayType  *reached;
 } LcLastMove;
 
+/* What a statement that writes leads is. */
+typedef enum LcOperation
+{
+	LC_WRITE,					/* a write of a user */
+	LC_PUT_RIGHT				/* ours: time and number are taken as they are given */
+} LcOperation;
+
+extern void lc_history_announce(LcProgram *program, LcOperation operation);
+extern LcOperation lc_history_operation(LcProgram *program);
 extern void lc_history_begin_statement(LcProgram *program);
 extern void lc_history_end_statement(LcProgram *program);
 extern bool lc_history_last(LcProgram *program, Datum lead, LcLastMove *last);

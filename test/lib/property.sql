@@ -308,16 +308,24 @@ BEGIN
         RAISE EXCEPTION 'verify(): %', wrong;
     END IF;
 
+    -- A removal that a trigger of a user makes come late, after the key is back,
+    -- has the value of the row that came.
     WITH actual AS (
-        SELECT h.lead, h.seq, h.cycle, h.from_status, h.from_since, h.to_status, h.at, h.cause, h.source, h.value,
+        SELECT h.lead, h.seq, h.cycle, h.from_status, h.from_since, h.to_status, h.at, h.cause, h.source,
+               CASE WHEN h.to_status IS NULL AND c.meddling <> 'none' THEN NULL ELSE h.value END AS value,
                h.entered_at, h.cycle_since,
                h.reached[1 : coalesce(array_position(h.reached, NULL) - 1, cardinality(h.reached))] AS in_cycle,
                (SELECT array_agg(DISTINCT r.status ORDER BY r.status) FROM unnest(h.reached) AS r (status) WHERE r.status IS NOT NULL) AS ever
-        FROM property.leads_history h
+        FROM property.leads_history h CROSS JOIN property.config c
+    ), expected AS (
+        SELECT m.lead, m.seq, m.cycle, m.from_status, m.from_since, m.to_status, m.at, m.cause, m.source,
+               CASE WHEN m.to_status IS NULL AND c.meddling <> 'none' THEN NULL ELSE m.value END AS value,
+               m.entered_at, m.cycle_since, m.in_cycle, m.ever
+        FROM property.move m CROSS JOIN property.config c
     ), differences AS (
-        (SELECT 'unexpected ' AS what, a FROM (TABLE actual EXCEPT ALL TABLE property.move) AS a)
+        (SELECT 'unexpected ' AS what, a FROM (TABLE actual EXCEPT ALL TABLE expected) AS a)
         UNION ALL
-        (SELECT 'missing ', m FROM (TABLE property.move EXCEPT ALL TABLE actual) AS m)
+        (SELECT 'missing ', m FROM (TABLE expected EXCEPT ALL TABLE actual) AS m)
     )
     SELECT string_agg(d.what || d.a::text, '; ' ORDER BY d.a, d.what)
     INTO wrong FROM (SELECT * FROM differences ORDER BY a, what LIMIT 6) AS d;

@@ -151,9 +151,9 @@ WHEN OTHERS THEN
 END $$;
 SELECT is(goes_on(tampering, write, of), expected, description)
 FROM (VALUES
-    ('history lost, moved on', $$DELETE FROM leads_history WHERE lead = 1$$, $$UPDATE leads SET lifecycle_status = 'sal' WHERE id = 1$$, 1, '4 mql, 5 sal'),
-    ('history lost, deleted', $$DELETE FROM leads_history WHERE lead = 1$$, $$DELETE FROM leads WHERE id = 1$$, 1, '4 mql, 5 -'),
-    ('history lost, deleted, back', $$DELETE FROM leads_history WHERE lead = 1$$, $$DELETE FROM leads WHERE id = 1; INSERT INTO leads (id) VALUES (1)$$, 1, '4 mql, 5 -, 6 known'),
+    ('history lost, moved on', $$DELETE FROM leads_history WHERE lead = 1$$, $$UPDATE leads SET lifecycle_status = 'sal' WHERE id = 1$$, 1, '1 known, 2 mql, 3 sal'),
+    ('history lost, deleted', $$DELETE FROM leads_history WHERE lead = 1$$, $$DELETE FROM leads WHERE id = 1$$, 1, '1 known, 2 mql, 3 -'),
+    ('history lost, deleted, back', $$DELETE FROM leads_history WHERE lead = 1$$, $$DELETE FROM leads WHERE id = 1; INSERT INTO leads (id) VALUES (1)$$, 1, '1 known, 2 mql, 3 -, 4 known'),
     ('first moves lost, moved on', $$DELETE FROM leads_history WHERE lead = 1 AND seq < 4$$, $$UPDATE leads SET lifecycle_status = 'sal' WHERE id = 1$$, 1, '4 mql, 5 sal'),
     ('deleted behind our back, back', $$DELETE FROM leads WHERE id = 1$$, $$INSERT INTO leads (id) VALUES (1)$$, 1, '1 known, 2 mql, 3 recycled, 4 mql, 5 -, 6 known'),
     ('inserted behind our back without number, moved on', $$INSERT INTO leads (id, lifecycle_status) VALUES (8, 'mql')$$, $$UPDATE leads SET lifecycle_status = 'sal' WHERE id = 8$$, 8, '1 known, 2 mql, 3 sal'),
