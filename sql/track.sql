@@ -491,10 +491,10 @@ BEGIN
                                      status_added, entered, source, value, actor, reason, cohort, on_illegal, tz);
 
     -- From here on the lead table is locked.
-    SELECT string_agg(format('ADD COLUMN %I %s', c.name, c.type), ', ')
+    SELECT string_agg(format('ADD COLUMN %I %s', c.name, c.type), ', ' ORDER BY c.place)
     INTO added
-    FROM (VALUES (status_column, 'lifecycle.lifecycle_status'), ('lifecycle_since', 'timestamptz'),
-                 ('lifecycle_seq', 'int'), ('demographic_score', 'double precision')) AS c (name, type)
+    FROM (VALUES (1, status_column, 'lifecycle.lifecycle_status'), (2, 'lifecycle_since', 'timestamptz'),
+                 (3, 'lifecycle_seq', 'int'), (4, 'demographic_score', 'double precision')) AS c (place, name, type)
     WHERE NOT EXISTS (SELECT FROM pg_attribute a
                       WHERE a.attrelid = lead_table AND a.attname = c.name AND NOT a.attisdropped);
     EXECUTE CASE WHEN added IS NULL THEN format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', lead_table)
