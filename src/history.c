@@ -967,14 +967,16 @@ lc_history_note_ahead(void)
 }
 
 /*
- * Whether the move that an AFTER trigger is about to record is there already.
+ * Whether the move, or the removal, that an AFTER trigger is about to record is
+ * there already.
  */
 bool
-lc_history_has_ahead(LcProgram *program, Datum lead, int32 seq)
+lc_history_has_ahead(LcProgram *program, Datum lead, int32 seq, bool removal)
 {
 	LcLastMove	move;
 
-	return recorded_ahead && lc_history_get(program, lead, seq, &move) && move.own;
+	return recorded_ahead && lc_history_get(program, lead, seq, &move) && move.own &&
+		(move.to_status == NULL) == removal;
 }
 
 /*

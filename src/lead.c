@@ -443,15 +443,17 @@ check_stored(LcProgram *program, Relation rel, const LeadState *lead, const LcLa
 
 /*
  * Put the time and the number of the lead's row right, by an UPDATE of our own
- * with the rights of the owner.
+ * with the rights of the owner.  False where a trigger of that UPDATE wrote the
+ * lead first, and so brought it into the history.
  */
-static void
+static bool
 put_right(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadState *lead)
 {
 	Oid			types[3] = {INT4OID, TIMESTAMPTZOID, TIDOID};
 	Datum		values[3];
 	Oid			userid;
 	int			sec_context;
+	bool		done;
 	char	   *table = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
 												   RelationGetRelationName(rel));
 
@@ -465,12 +467,13 @@ put_right(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadState
 	SPI_connect();
 	if (SPI_execute_with_args(psprintf("UPDATE ONLY %s SET lifecycle_seq = $1, lifecycle_since = $2"
 									   " WHERE ctid OPERATOR(pg_catalog.=) $3", table),
-							  3, types, values, NULL, false, 0) != SPI_OK_UPDATE ||
-		SPI_processed != 1)
+							  3, types, values, NULL, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not put lead %s of table \"%s\" right",
 			 lc_program_key_text(program, lead->key, lead->key_isnull), table);
+	done = SPI_processed > 0;
 	SPI_finish();
 	SetUserIdAndSecContext(userid, sec_context);
+	return done;
 }
 
 /*
@@ -501,7 +504,8 @@ record_entry(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadSt
 					 errhint("The transaction might succeed if retried.")));
 		lead.seq = last.seq + (last.to_status == NULL ? 1 : 2);
 		lead.since = Max(lead.since, last.at);
-		put_right(program, rel, row, &lead);
+		if (!put_right(program, rel, row, &lead))
+			return;
 	}
 	if (has_last && last.to_status != NULL)
 	{
@@ -517,6 +521,16 @@ record_entry(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadSt
 	record_move(program, row, &lead, &last, has_last, lead.stage, lead.seq, lead.since, "entry");
 }
 
+/* Whether this transaction wrote the row. */
+static bool
+is_own(TupleTableSlot *row)
+{
+	bool		isnull;
+
+	return TransactionIdIsCurrentTransactionId(
+		DatumGetTransactionId(slot_getsysattr(row, MinTransactionIdAttributeNumber, &isnull)));
+}
+
 /*
  * See to it that the move which made the row as it is now is recorded, before
  * another one is made.  It is not only where the row was written by this very
@@ -527,15 +541,12 @@ static bool
 record_due(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadState *lead,
 		   LcLastMove *last)
 {
-	bool		isnull;
-	Datum		xmin = slot_getsysattr(row, MinTransactionIdAttributeNumber, &isnull);
 	int32		ahead = lead->seq - (last ? last->seq : 0);
 	bool		is_there = last != NULL && last->to_status != NULL;
 
 	/* a move, an entry, or a removal and an entry may be due */
 	if (lead->seq_isnull || lead->since_isnull || lead->stage < 0 ||
-		(ahead != 1 && !(ahead == 2 && is_there)) ||
-		!TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin)))
+		(ahead != 1 && !(ahead == 2 && is_there)) || !is_own(row))
 		return false;
 	lc_history_note_ahead();
 	if (ahead == 1 && is_there)
@@ -570,7 +581,15 @@ catch_up(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadState 
 	/* where the row knows since when it is what it is, believe it */
 	if (!lead->since_isnull && lead->since <= now && (!has_last || lead->since >= last->at))
 		now = lead->since;
-	if (!has_last || last->to_status == NULL)
+	if ((!has_last || last->to_status == NULL) && !lead->seq_isnull && is_own(row))
+	{
+		/* overtaken on its way in, and met again before it was recorded */
+		lc_history_note_ahead();
+		record_move(program, row, lead, last, has_last, lead->stage,
+					has_last ? last->seq + 1 : 1,
+					has_last ? Max(lead->since, last->at) : lead->since, "entry");
+	}
+	else if (!has_last || last->to_status == NULL)
 	{
 		TimestampTz entered = now;
 
@@ -815,7 +834,7 @@ record_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTab
 	}
 	if (!moved)
 		reject_interference(program, rel, &old, "A later trigger set another status.");
-	if (lc_history_has_ahead(program, new.key, new.seq))
+	if (lc_history_has_ahead(program, new.key, new.seq, false))
 		return;
 	if (old.status_isnull)
 	{
@@ -841,9 +860,11 @@ record_removal(LcProgram *program, TupleTableSlot *row)
 
 	read_lead(program, row, &old);
 	if (old.key_isnull ||
-		(!old.seq_isnull && lc_history_has_ahead(program, old.key, old.seq + 1)))
+		(!old.seq_isnull && lc_history_has_ahead(program, old.key, old.seq + 1, true)))
 		return;
-	if (lc_history_last(program, old.key, &last) && last.to_status != NULL)
+	/* without a number it is in the history only as an adopted one says so */
+	if (lc_history_last(program, old.key, &last) && last.to_status != NULL &&
+		!(old.seq_isnull && last.own))
 		record_move(program, row, &old, &last, true, LC_NO_STAGE, last.seq + 1,
 					time_of_move(program, old.key, last.at), "delete");
 }
@@ -868,7 +889,7 @@ lifecycle_lead_after_row(PG_FUNCTION_ARGS)
 
 		read_lead(program, trigdata->tg_trigslot, &lead);
 		require_key(program, rel, &lead);
-		if (!lc_history_has_ahead(program, lead.key, lead.seq))
+		if (!lc_history_has_ahead(program, lead.key, lead.seq, false))
 			record_entry(program, rel, trigdata->tg_trigslot, &lead, true);
 	}
 	else if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))

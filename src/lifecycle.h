@@ -220,7 +220,7 @@ extern void lc_history_end_statement(LcProgram *program);
 extern bool lc_history_last(LcProgram *program, Datum lead, LcLastMove *last);
 extern bool lc_history_get(LcProgram *program, Datum lead, int32 seq, LcLastMove *last);
 extern void lc_history_note_ahead(void);
-extern bool lc_history_has_ahead(LcProgram *program, Datum lead, int32 seq);
+extern bool lc_history_has_ahead(LcProgram *program, Datum lead, int32 seq, bool removal);
 extern void lc_history_append(LcProgram *program, const LcMove *move);
 extern void lc_history_refuse(LcProgram *program, Datum lead, const char *from_status,
 							  const char *to_status, TimestampTz at, text *actor);
