@@ -132,6 +132,7 @@ typedef struct Frame
 	struct Frame *outer;
 	int32		program_id;
 	LcOperation operation;
+	char	   *reason;			/* of the operation */
 	bool		collects;
 	bool		busy;			/* its rows are being inserted */
 	SubTransactionId owner;
@@ -151,6 +152,7 @@ static struct
 {
 	int32		program_id;
 	LcOperation operation;
+	char	   *reason;			/* in the transaction's memory */
 	SubTransactionId owner;
 }			announced = {0};
 
@@ -664,6 +666,7 @@ lc_history_begin_statement(LcProgram *program)
 	if (announced.program_id == program->id && announced.owner == frame->owner)
 	{
 		frame->operation = announced.operation;
+		frame->reason = announced.reason;
 		announced.program_id = 0;
 	}
 	frame->outer = frames;
@@ -676,24 +679,30 @@ lc_history_begin_statement(LcProgram *program)
  * part of it.
  */
 void
-lc_history_announce(LcProgram *program, LcOperation operation)
+lc_history_announce(LcProgram *program, LcOperation operation, const char *reason)
 {
+	announced.reason = reason ? MemoryContextStrdup(TopTransactionContext, reason) : NULL;
 	announced.program_id = program->id;
 	announced.operation = operation;
 	announced.owner = GetCurrentSubTransactionId();
 }
 
 /*
- * What the statement is that writes the program's leads right here.
+ * What the statement is that writes the program's leads right here, and the
+ * reason given for it.
  */
 LcOperation
-lc_history_operation(LcProgram *program)
+lc_history_operation(LcProgram *program, const char **reason)
 {
 	Frame	   *f = frames;
 
 	while (f != NULL && f->program_id != program->id)
 		f = f->outer;
-	return f != NULL && f->owner == GetCurrentSubTransactionId() ? f->operation : LC_WRITE;
+	if (f == NULL || f->owner != GetCurrentSubTransactionId())
+		return LC_WRITE;
+	if (reason != NULL)
+		*reason = f->reason;
+	return f->operation;
 }
 
 /*
@@ -833,6 +842,8 @@ read_last(HistoryTable *h, TupleTableSlot *slot, LcLastMove *last)
 
 	last->own = TransactionIdIsCurrentTransactionId(
 		DatumGetTransactionId(slot_getsysattr(slot, MinTransactionIdAttributeNumber, &isnull)));
+	d = slot_getattr(slot, a[H_CAUSE], &isnull);
+	last->correction = strcmp(TextDatumGetCString(d), "correction") == 0;
 	last->seq = DatumGetInt32(slot_getattr(slot, a[H_SEQ], &isnull));
 	last->cycle = DatumGetInt32(slot_getattr(slot, a[H_CYCLE], &isnull));
 	d = slot_getattr(slot, a[H_TO_STATUS], &isnull);
@@ -955,6 +966,36 @@ bool
 lc_history_get(LcProgram *program, Datum lead, int32 seq, LcLastMove *last)
 {
 	return seq > 0 && find(program, lead, seq, last);
+}
+
+/*
+ * What the lead has reached when the visit that the given move opened is void,
+ * as are those that corrections closed: folded anew from all its moves.
+ */
+ArrayType *
+lc_history_reached(LcProgram *program, Datum lead, int32 voided)
+{
+	ArrayType  *reached = NULL;
+	int32		cycle = 0;
+	LcLastMove	move;
+	LcLastMove	next;
+	bool		found = lc_history_get(program, lead, 1, &move);
+
+	for (int32 seq = 1; found && seq < voided; seq++)
+	{
+		found = lc_history_get(program, lead, seq + 1, &next);
+		if (move.to_status != NULL && found && !next.correction)
+		{
+			reached = reached == NULL ? lc_reached_of(move.to_status) :
+				lc_reached_add(reached, move.to_status, move.cycle != cycle);
+			cycle = move.cycle;
+		}
+		move = next;
+	}
+	/* nothing of the running cycle counts: all that is there is of earlier ones */
+	if (reached != NULL && found && cycle != move.cycle)
+		reached = lc_reached_close(reached);
+	return reached;
 }
 
 /*

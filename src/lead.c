@@ -24,6 +24,7 @@
 #include "access/sysattr.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -37,37 +38,11 @@ PG_FUNCTION_INFO_V1(lifecycle_lead_statement);
 PG_FUNCTION_INFO_V1(lifecycle_lead_before_row);
 PG_FUNCTION_INFO_V1(lifecycle_lead_after_row);
 PG_FUNCTION_INFO_V1(lifecycle_lead_truncate);
-
-/* What we keep on a lead's row. */
-typedef struct LeadState
-{
-	Datum		key;
-	bool		key_isnull;
-	Datum		status;
-	bool		status_isnull;
-	int			stage;
-	TimestampTz since;
-	bool		since_isnull;
-	int32		seq;
-	bool		seq_isnull;		/* the lead has not entered the program */
-	float8		score;
-	bool		score_isnull;
-} LeadState;
-
-static void
-read_lead(LcProgram *program, TupleTableSlot *slot, LeadState *lead)
-{
-	lead->key = slot_getattr(slot, program->key, &lead->key_isnull);
-	lead->status = slot_getattr(slot, program->status, &lead->status_isnull);
-	lead->stage = lc_program_stage(program, lead->status, lead->status_isnull);
-	lead->since = DatumGetTimestampTz(slot_getattr(slot, program->since, &lead->since_isnull));
-	lead->seq = DatumGetInt32(slot_getattr(slot, program->seq, &lead->seq_isnull));
-	lead->score = DatumGetFloat8(slot_getattr(slot, program->score, &lead->score_isnull));
-}
+PG_FUNCTION_INFO_V1(lifecycle_announce);
 
 /* Whether the status column holds the same in both. */
 static bool
-same_status(LcProgram *program, const LeadState *a, const LeadState *b)
+same_status(LcProgram *program, const LcLead *a, const LcLead *b)
 {
 	if (a->status_isnull || b->status_isnull)
 		return a->status_isnull && b->status_isnull;
@@ -75,111 +50,6 @@ same_status(LcProgram *program, const LeadState *a, const LeadState *b)
 		return a->stage == b->stage;
 	return strcmp(lc_program_status_label(program, a->status),
 				  lc_program_status_label(program, b->status)) == 0;
-}
-
-/* ---- time ---- */
-
-/*
- * The instant at which this transaction's moves happen: now(), or the
- * lifecycle.at of a replay.  A date is a claim about the past of the table, so
- * only those who could rewrite that past anyway may make it; and nobody may
- * claim to know the future.
- */
-static TimestampTz
-moment(LcProgram *program, bool *is_set)
-{
-	const char *setting = lc_setting_at();
-	TimestampTz at;
-	TimestampTz clock;
-
-	*is_set = setting != NULL;
-	if (setting == NULL)
-		return GetCurrentTransactionStartTimestamp();
-	if (!is_member_of_role(GetUserId(), program->owner))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to set \"lifecycle.at\" for table \"%s\"", program->name),
-				 errdetail("Only members of role \"%s\", which owns the table, may say when a move happened.",
-						   GetUserNameFromId(program->owner, false)),
-				 errhint("Without it, a move happens now.")));
-	at = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(setting),
-												 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
-	clock = GetCurrentTimestamp();
-	if (TIMESTAMP_NOT_FINITE(at) || at > clock)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"lifecycle.at\" is in the future"),
-				 errdetail("\"lifecycle.at\" is %s, the clock says %s.",
-						   pstrdup(timestamptz_to_str(at)), pstrdup(timestamptz_to_str(clock))),
-				 errhint("A move happens now or has happened.")));
-	return at;
-}
-
-/*
- * When a lead moves whose last move was at the given time: never before it.
- */
-static TimestampTz
-time_of_move(LcProgram *program, Datum key, TimestampTz last)
-{
-	bool		is_set;
-	TimestampTz at = moment(program, &is_set);
-
-	if (at >= last)
-		return at;
-	if (is_set)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("lead %s of table \"%s\" cannot move before its last move",
-						lc_program_key_text(program, key, false), program->name),
-				 errdetail("\"lifecycle.at\" is %s, the last move was at %s.",
-						   pstrdup(timestamptz_to_str(at)), pstrdup(timestamptz_to_str(last))),
-				 errhint("Replay the moves of a lead in the order in which they happened.")));
-	return last;
-}
-
-/*
- * When a lead enters: at the program's "entered", but not before the last move
- * of its key.  "entered" that is NULL or in the future means now.
- */
-static TimestampTz
-time_of_entry(LcProgram *program, TupleTableSlot *row, Datum key, const LcLastMove *last)
-{
-	bool		is_set;
-	TimestampTz now = moment(program, &is_set);
-	bool		isnull;
-	TimestampTz entered = DatumGetTimestampTz(lc_expr_eval(program->entered, row, &isnull));
-
-	if (isnull || entered > now || TIMESTAMP_NOT_FINITE(entered))
-		return last != NULL ? time_of_move(program, key, last->at) : now;
-	if (last != NULL && entered < last->at)
-		return last->at;
-	return entered;
-}
-
-/* ---- who and why ---- */
-
-static text *
-text_of(LcExpr *expr, const char *setting, TupleTableSlot *row)
-{
-	bool		isnull;
-	Datum		d;
-
-	if (expr == NULL)
-		return setting != NULL ? cstring_to_text(setting) : NULL;
-	d = lc_expr_eval(expr, row, &isnull);
-	return isnull ? NULL : DatumGetTextPCopy(d);
-}
-
-static text *
-actor_of(LcProgram *program, TupleTableSlot *row)
-{
-	return text_of(program->actor, lc_setting_actor(), row);
-}
-
-static text *
-reason_of(LcProgram *program, TupleTableSlot *row)
-{
-	return text_of(program->reason, lc_setting_reason(), row);
 }
 
 /*
@@ -195,7 +65,7 @@ require_reason(LcProgram *program, Relation rel, TupleTableSlot *row, Datum key,
 
 	if (!s->reason_required)
 		return;
-	reason = reason_of(program, row);
+	reason = lc_reason(program, row);
 	if (reason != NULL && VARSIZE_ANY_EXHDR(reason) > 0)
 		return;
 	column = lc_expr_only_column(program->reason);
@@ -263,7 +133,7 @@ is_before_truncate(TriggerEvent event)
  * Refuse a lead without a key, where the table should but does not.
  */
 static void
-require_key(LcProgram *program, Relation rel, const LeadState *lead)
+require_key(LcProgram *program, Relation rel, const LcLead *lead)
 {
 	if (lead->key_isnull)
 		ereport(ERROR,
@@ -288,7 +158,7 @@ keeps_illegal(LcProgram *program)
  * speak, which applications already show to their users.
  */
 static void
-refuse_move(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadState *lead,
+refuse_move(LcProgram *program, Relation rel, TupleTableSlot *row, const LcLead *lead,
 			int from, const char *from_status, const char *to_status)
 {
 	LcModel    *model = program->model;
@@ -299,7 +169,7 @@ refuse_move(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadSta
 		bool		is_set;
 
 		lc_history_refuse(program, lead->key, from_status, to_status,
-						  moment(program, &is_set), actor_of(program, row));
+						  lc_moment(program, &is_set), lc_actor(program, row));
 		return;
 	}
 	if (to_status == NULL)
@@ -336,86 +206,9 @@ refuse_move(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadSta
 
 /* ---- the record ---- */
 
-/*
- * Append the lead's next move to its history.  "last" is its last move, or
- * NULL; "to" is LC_NO_STAGE for a removal.  On return, where there was a last
- * move, it is the one just made.
- */
-static void
-record_move(LcProgram *program, TupleTableSlot *row, const LeadState *lead, LcLastMove *last,
-			bool has_last, int to, int32 seq, TimestampTz at, const char *cause)
-{
-	LcModel    *model = program->model;
-	LcMove		move = {0};
-	text	   *label = to >= 0 ? model->stages[to].label : NULL;
-
-	move.lead = lead->key;
-	move.seq = seq;
-	move.to_status = label;
-	move.at = at;
-	move.cause = cause;
-	move.actor = actor_of(program, row);
-	move.reason = reason_of(program, row);
-	move.demographic_score = lead->score;
-	move.demographic_score_isnull = lead->score_isnull;
-	move.value = lc_expr_eval(program->value, row, &move.value_isnull);
-
-	if (!has_last)
-	{
-		last->cycle = 1;
-		last->entered_at = at;
-		last->cycle_since = at;
-		last->reached = model->stages[to].alone;
-		last->source = lc_expr_eval(program->source, row, &last->source_isnull);
-		if (!last->source_isnull)
-			last->source = PointerGetDatum(DatumGetTextPCopy(last->source));
-		last->cohort = DatumGetInt32(lc_expr_eval(program->cohort, row, &last->cohort_isnull));
-	}
-	else if (label != NULL)
-	{
-		bool		new_cycle = true;
-
-		/* an entry after a removal always begins one; a move may */
-		if (last->to_status != NULL)
-		{
-			int			from = lc_model_stage(model, VARDATA_ANY(last->to_status),
-											  VARSIZE_ANY_EXHDR(last->to_status));
-
-			move.from_status = last->to_status;
-			move.from_since = last->at;
-			new_cycle = (from < 0 || model->stages[from].rank == 0) &&
-				model->stages[to].rank > 0 && lc_model_touches_path(model, last->reached);
-		}
-		if (new_cycle)
-		{
-			last->cycle++;
-			last->cycle_since = at;
-		}
-		last->reached = lc_reached_add(last->reached, label, new_cycle);
-	}
-	else
-	{
-		move.from_status = last->to_status;
-		move.from_since = last->at;
-	}
-	move.cycle = last->cycle;
-	move.source = last->source;
-	move.source_isnull = last->source_isnull;
-	move.cohort = last->cohort;
-	move.cohort_isnull = last->cohort_isnull;
-	move.entered_at = last->entered_at;
-	move.cycle_since = last->cycle_since;
-	move.reached = last->reached;
-	lc_history_append(program, &move);
-
-	last->seq = seq;
-	last->to_status = label;
-	last->at = at;
-}
-
 /* The row that was stored is not one that our BEFORE trigger let through. */
 static void
-reject_interference(LcProgram *program, Relation rel, const LeadState *lead, const char *detail)
+reject_interference(LcProgram *program, Relation rel, const LcLead *lead, const char *detail)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
@@ -431,7 +224,7 @@ reject_interference(LcProgram *program, Relation rel, const LeadState *lead, con
  * move, which may lie ahead of a clock that was set back.
  */
 static void
-check_stored(LcProgram *program, Relation rel, const LeadState *lead, const LcLastMove *last)
+check_stored(LcProgram *program, Relation rel, const LcLead *lead, const LcLastMove *last)
 {
 	if (lead->stage < 0)
 		reject_interference(program, rel, lead, "The new status is not one of the model.");
@@ -447,7 +240,7 @@ check_stored(LcProgram *program, Relation rel, const LeadState *lead, const LcLa
  * lead first, and so brought it into the history.
  */
 static bool
-put_right(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadState *lead)
+put_right(LcProgram *program, Relation rel, TupleTableSlot *row, const LcLead *lead)
 {
 	Oid			types[3] = {INT4OID, TIMESTAMPTZOID, TIDOID};
 	Datum		values[3];
@@ -460,7 +253,7 @@ put_right(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadState
 	values[0] = Int32GetDatum(lead->seq);
 	values[1] = TimestampTzGetDatum(lead->since);
 	values[2] = PointerGetDatum(&row->tts_tid);
-	lc_history_announce(program, LC_PUT_RIGHT);
+	lc_history_announce(program, LC_PUT_RIGHT, NULL);
 	GetUserIdAndSecContext(&userid, &sec_context);
 	SetUserIdAndSecContext(program->owner,
 						   sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
@@ -487,10 +280,10 @@ put_right(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadState
  * are put right.  By now the key is ours, and the history of it stands still.
  */
 static void
-record_entry(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadState *stored,
+record_entry(LcProgram *program, Relation rel, TupleTableSlot *row, const LcLead *stored,
 			 bool is_current)
 {
-	LeadState	lead = *stored;
+	LcLead	lead = *stored;
 	LcLastMove	last;
 	bool		has_last = lc_history_last(program, lead.key, &last);
 
@@ -510,15 +303,15 @@ record_entry(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadSt
 	if (has_last && last.to_status != NULL)
 	{
 		bool		is_set;
-		TimestampTz left = Max(moment(program, &is_set), last.at);
+		TimestampTz left = Max(lc_moment(program, &is_set), last.at);
 
 		lc_history_note_ahead();
-		record_move(program, row, &lead, &last, true, LC_NO_STAGE, last.seq + 1,
-					Min(left, lead.since), "delete");
+		lc_record_move(program, row, &lead, &last, true, LC_NO_STAGE, last.seq + 1,
+					Min(left, lead.since), "delete", NULL);
 	}
 	check_stored(program, rel, &lead, has_last ? &last : NULL);
 	require_reason(program, rel, row, lead.key, lead.stage);
-	record_move(program, row, &lead, &last, has_last, lead.stage, lead.seq, lead.since, "entry");
+	lc_record_move(program, row, &lead, &last, has_last, lead.stage, lead.seq, lead.since, "entry", NULL);
 }
 
 /* Whether this transaction wrote the row. */
@@ -538,7 +331,7 @@ is_own(TupleTableSlot *row)
  * the lead's last move, or NULL.
  */
 static bool
-record_due(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadState *lead,
+record_due(LcProgram *program, Relation rel, TupleTableSlot *row, const LcLead *lead,
 		   LcLastMove *last)
 {
 	int32		ahead = lead->seq - (last ? last->seq : 0);
@@ -550,7 +343,7 @@ record_due(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadStat
 		return false;
 	lc_history_note_ahead();
 	if (ahead == 1 && is_there)
-		record_move(program, row, lead, last, true, lead->stage, lead->seq, lead->since, "write");
+		lc_record_move(program, row, lead, last, true, lead->stage, lead->seq, lead->since, "write", NULL);
 	else
 		record_entry(program, rel, row, lead, false);
 	return true;
@@ -565,7 +358,7 @@ record_due(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadStat
  * whatever becomes of the write that makes us look.  Gives the last move.
  */
 static void
-catch_up(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadState *lead,
+catch_up(LcProgram *program, Relation rel, TupleTableSlot *row, const LcLead *lead,
 		 LcLastMove *last)
 {
 	bool		has_last = lc_history_last(program, lead->key, last);
@@ -577,7 +370,7 @@ catch_up(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadState 
 		(void) lc_history_last(program, lead->key, last);
 		return;
 	}
-	now = time_of_move(program, lead->key, has_last ? last->at : DT_NOBEGIN);
+	now = lc_time_of_move(program, lead->key, has_last ? last->at : DT_NOBEGIN);
 	/* where the row knows since when it is what it is, believe it */
 	if (!lead->since_isnull && lead->since <= now && (!has_last || lead->since >= last->at))
 		now = lead->since;
@@ -585,30 +378,30 @@ catch_up(LcProgram *program, Relation rel, TupleTableSlot *row, const LeadState 
 	{
 		/* overtaken on its way in, and met again before it was recorded */
 		lc_history_note_ahead();
-		record_move(program, row, lead, last, has_last, lead->stage,
+		lc_record_move(program, row, lead, last, has_last, lead->stage,
 					has_last ? last->seq + 1 : 1,
-					has_last ? Max(lead->since, last->at) : lead->since, "entry");
+					has_last ? Max(lead->since, last->at) : lead->since, "entry", NULL);
 	}
 	else if (!has_last || last->to_status == NULL)
 	{
 		TimestampTz entered = now;
 
 		if (program->entered != NULL)
-			entered = Min(time_of_entry(program, row, lead->key, has_last ? last : NULL), now);
-		record_move(program, row, lead, last, has_last, program->model->first,
-					has_last ? last->seq + 1 : 1, entered, "backfill");
+			entered = Min(lc_time_of_entry(program, row, lead->key, has_last ? last : NULL), now);
+		lc_record_move(program, row, lead, last, has_last, program->model->first,
+					has_last ? last->seq + 1 : 1, entered, "backfill", NULL);
 	}
 	if (VARSIZE_ANY_EXHDR(last->to_status) != VARSIZE_ANY_EXHDR(stage->label) ||
 		memcmp(VARDATA_ANY(last->to_status), VARDATA_ANY(stage->label),
 			   VARSIZE_ANY_EXHDR(stage->label)) != 0)
-		record_move(program, row, lead, last, true, lead->stage, last->seq + 1, now, "backfill");
+		lc_record_move(program, row, lead, last, true, lead->stage, last->seq + 1, now, "backfill", NULL);
 }
 
 /* ---- BEFORE ROW: the decision ---- */
 
 /* Put what we keep into the row that is about to be stored. */
 static HeapTuple
-store_decision(LcProgram *program, Relation rel, HeapTuple tuple, const LeadState *lead)
+store_decision(LcProgram *program, Relation rel, HeapTuple tuple, const LcLead *lead)
 {
 	int			cols[4];
 	Datum		values[4];
@@ -630,7 +423,7 @@ store_decision(LcProgram *program, Relation rel, HeapTuple tuple, const LeadStat
 }
 
 static void
-set_status(LcProgram *program, LeadState *lead, int stage)
+set_status(LcProgram *program, LcLead *lead, int stage)
 {
 	lead->stage = stage;
 	lead->status = lc_program_status(program, stage);
@@ -638,7 +431,7 @@ set_status(LcProgram *program, LeadState *lead, int stage)
 }
 
 static void
-set_move(LeadState *lead, int32 seq, TimestampTz at)
+set_move(LcLead *lead, int32 seq, TimestampTz at)
 {
 	lead->seq = seq;
 	lead->seq_isnull = false;
@@ -654,18 +447,18 @@ set_move(LeadState *lead, int32 seq, TimestampTz at)
  * time that we cannot know but that is not later than the clock.
  */
 static void
-decide_entry(LcProgram *program, TupleTableSlot *row, LeadState *lead)
+decide_entry(LcProgram *program, TupleTableSlot *row, LcLead *lead)
 {
 	LcLastMove	last;
 
 	if (!lc_history_last(program, lead->key, &last))
-		set_move(lead, 1, time_of_entry(program, row, lead->key, NULL));
+		set_move(lead, 1, lc_time_of_entry(program, row, lead->key, NULL));
 	else if (last.to_status == NULL)
-		set_move(lead, last.seq + 1, time_of_entry(program, row, lead->key, &last));
+		set_move(lead, last.seq + 1, lc_time_of_entry(program, row, lead->key, &last));
 	else
 	{
 		bool		is_set;
-		TimestampTz at = moment(program, &is_set);
+		TimestampTz at = lc_moment(program, &is_set);
 
 		set_move(lead, last.seq + 2, Max(last.at, is_set ? at : GetCurrentTimestamp()));
 	}
@@ -675,7 +468,7 @@ decide_entry(LcProgram *program, TupleTableSlot *row, LeadState *lead)
  * A new lead: the given status where there is one, else the model's first.
  */
 static void
-decide_insert(LcProgram *program, Relation rel, TupleTableSlot *row, LeadState *lead)
+decide_insert(LcProgram *program, Relation rel, TupleTableSlot *row, LcLead *lead)
 {
 	require_key(program, rel, lead);
 	if (lead->stage == LC_UNKNOWN_STAGE)
@@ -694,7 +487,7 @@ decide_insert(LcProgram *program, Relation rel, TupleTableSlot *row, LeadState *
  */
 static void
 decide_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTableSlot *row,
-			  const LeadState *old, LeadState *new)
+			  const LcLead *old, LcLead *new, bool judge)
 {
 	bool		equal;
 
@@ -725,7 +518,8 @@ decide_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTab
 		return;
 
 	if (new->stage < 0 ||
-		(!old->status_isnull && !lc_model_move_is_legal(program->model, old->stage, new->stage)))
+		(judge && !old->status_isnull &&
+		 !lc_model_move_is_legal(program->model, old->stage, new->stage)))
 	{
 		refuse_move(program, rel, row, old, old->stage,
 					old->status_isnull ? NULL : lc_program_status_label(program, old->status),
@@ -749,7 +543,41 @@ decide_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTab
 		LcLastMove	last;
 
 		catch_up(program, rel, oldrow, old, &last);
-		set_move(new, last.seq + 1, time_of_move(program, old->key, last.at));
+		set_move(new, last.seq + 1, lc_time_of_move(program, old->key, last.at));
+	}
+}
+
+/*
+ * A lead is brought into the history, by backfill(): with the status it has, or
+ * without one with that of its last move or the model's first; and where the
+ * history says something else than the row, it follows.  All is recorded here,
+ * of the row that is found.  A lead whose status the model lacks stays out.
+ */
+static void
+decide_backfill(LcProgram *program, Relation rel, TupleTableSlot *oldrow,
+				const LcLead *old, LcLead *new)
+{
+	LcLastMove	last;
+
+	require_key(program, rel, old);
+	*new = *old;
+	if (old->status_isnull)
+	{
+		int			stage = LC_NO_STAGE;
+
+		if (lc_history_last(program, old->key, &last) && last.to_status != NULL)
+			stage = lc_model_stage(program->model, VARDATA_ANY(last.to_status),
+								   VARSIZE_ANY_EXHDR(last.to_status));
+		set_status(program, new, stage >= 0 ? stage : program->model->first);
+	}
+	if (new->stage < 0)
+		return;
+	catch_up(program, rel, oldrow, new, &last);
+	set_move(new, last.seq, last.at);
+	if (new->score_isnull)
+	{
+		new->score = 0;
+		new->score_isnull = false;
 	}
 }
 
@@ -767,33 +595,45 @@ lifecycle_lead_before_row(PG_FUNCTION_ARGS)
 
 	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
 	{
-		LeadState	lead;
+		LcLead	lead;
 
-		read_lead(program, trigdata->tg_trigslot, &lead);
+		lc_lead_read(program, trigdata->tg_trigslot, &lead);
 		decide_insert(program, rel, trigdata->tg_trigslot, &lead);
 		result = store_decision(program, rel, trigdata->tg_trigtuple, &lead);
 	}
 	else if (TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
 	{
-		LeadState	old;
+		LcLead	old;
 		LcLastMove	last;
 
-		read_lead(program, trigdata->tg_trigslot, &old);
+		lc_lead_read(program, trigdata->tg_trigslot, &old);
 		if (!old.key_isnull && !old.seq_isnull && old.stage >= 0)
 			catch_up(program, rel, trigdata->tg_trigslot, &old, &last);
 		result = trigdata->tg_trigtuple;
 	}
 	else
 	{
-		LeadState	old;
-		LeadState	wanted;
-		LeadState	new;
+		LcLead	old;
+		LcLead	wanted;
+		LcLead	new;
 
-		read_lead(program, trigdata->tg_trigslot, &old);
-		read_lead(program, trigdata->tg_newslot, &wanted);
+		lc_lead_read(program, trigdata->tg_trigslot, &old);
+		lc_lead_read(program, trigdata->tg_newslot, &wanted);
 		new = wanted;
-		if (lc_history_operation(program) != LC_PUT_RIGHT)
-			decide_update(program, rel, trigdata->tg_trigslot, trigdata->tg_newslot, &old, &new);
+		switch (lc_history_operation(program, NULL))
+		{
+			case LC_PUT_RIGHT:
+				break;
+			case LC_BACKFILL:
+				decide_backfill(program, rel, trigdata->tg_trigslot, &old, &new);
+				break;
+			case LC_CORRECTION:
+				decide_update(program, rel, trigdata->tg_trigslot, trigdata->tg_newslot, &old, &new, false);
+				break;
+			case LC_WRITE:
+				decide_update(program, rel, trigdata->tg_trigslot, trigdata->tg_newslot, &old, &new, true);
+				break;
+		}
 		if (same_status(program, &wanted, &new) &&
 			wanted.since_isnull == new.since_isnull && wanted.since == new.since &&
 			wanted.seq_isnull == new.seq_isnull && wanted.seq == new.seq &&
@@ -814,13 +654,15 @@ lifecycle_lead_before_row(PG_FUNCTION_ARGS)
 static void
 record_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTableSlot *newrow)
 {
-	LeadState	old;
-	LeadState	new;
+	LcLead	old;
+	LcLead	new;
 	LcLastMove	last;
 	bool		moved;
+	LcOperation operation;
+	const char *claimed = NULL;
 
-	read_lead(program, oldrow, &old);
-	read_lead(program, newrow, &new);
+	lc_lead_read(program, oldrow, &old);
+	lc_lead_read(program, newrow, &new);
 	require_key(program, rel, &old);
 	require_key(program, rel, &new);
 	moved = old.seq_isnull != new.seq_isnull || (!new.seq_isnull && old.seq != new.seq);
@@ -841,12 +683,24 @@ record_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTab
 		record_entry(program, rel, newrow, &new, true);
 		return;
 	}
-	if (!lc_model_move_is_legal(program->model, old.stage, new.stage))
+	operation = lc_history_operation(program, &claimed);
+	if (operation == LC_WRITE && !lc_model_move_is_legal(program->model, old.stage, new.stage))
 		reject_interference(program, rel, &old, "The move that resulted is not legal.");
 	check_stored(program, rel, &new,
 				 lc_history_get(program, old.key, new.seq - 1, &last) ? &last : NULL);
+	if (operation == LC_CORRECTION)
+	{
+		LcClaim		claim;
+
+		claim.actor = lc_actor(program, newrow);
+		claim.reason = claimed ? cstring_to_text(claimed) : NULL;
+		last.reached = lc_history_reached(program, new.key, last.seq);
+		lc_record_move(program, newrow, &new, &last, true, new.stage, new.seq, new.since,
+					   "correction", &claim);
+		return;
+	}
 	require_reason(program, rel, newrow, new.key, new.stage);
-	record_move(program, newrow, &new, &last, true, new.stage, new.seq, new.since, "write");
+	lc_record_move(program, newrow, &new, &last, true, new.stage, new.seq, new.since, "write", NULL);
 }
 
 /*
@@ -855,18 +709,18 @@ record_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTab
 static void
 record_removal(LcProgram *program, TupleTableSlot *row)
 {
-	LeadState	old;
+	LcLead	old;
 	LcLastMove	last;
 
-	read_lead(program, row, &old);
+	lc_lead_read(program, row, &old);
 	if (old.key_isnull ||
 		(!old.seq_isnull && lc_history_has_ahead(program, old.key, old.seq + 1, true)))
 		return;
 	/* without a number it is in the history only as an adopted one says so */
 	if (lc_history_last(program, old.key, &last) && last.to_status != NULL &&
 		!(old.seq_isnull && last.own))
-		record_move(program, row, &old, &last, true, LC_NO_STAGE, last.seq + 1,
-					time_of_move(program, old.key, last.at), "delete");
+		lc_record_move(program, row, &old, &last, true, LC_NO_STAGE, last.seq + 1,
+					lc_time_of_move(program, old.key, last.at), "delete", NULL);
 }
 
 /*
@@ -879,15 +733,17 @@ lifecycle_lead_after_row(PG_FUNCTION_ARGS)
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	Relation	rel = trigdata->tg_relation;
 
-	if (lc_history_operation(program) == LC_PUT_RIGHT)
+	LcOperation operation = lc_history_operation(program, NULL);
+
+	if (operation == LC_PUT_RIGHT || operation == LC_BACKFILL)
 	{
-		/* no move, and nothing that was not checked */
+		/* no move, or one that is recorded */
 	}
 	else if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
 	{
-		LeadState	lead;
+		LcLead	lead;
 
-		read_lead(program, trigdata->tg_trigslot, &lead);
+		lc_lead_read(program, trigdata->tg_trigslot, &lead);
 		require_key(program, rel, &lead);
 		if (!lc_history_has_ahead(program, lead.key, lead.seq, false))
 			record_entry(program, rel, trigdata->tg_trigslot, &lead, true);
@@ -951,4 +807,53 @@ lifecycle_lead_truncate(PG_FUNCTION_ARGS)
 	UnregisterSnapshot(snapshot);
 	lc_program_unpin(program);
 	return PointerGetDatum(NULL);
+}
+
+/*
+ * announce(lead_table, operation, reason): the next statement of this
+ * subtransaction on the table's leads is part of backfill() or correct(), and
+ * no write of a user.  Only for the table's owner, who could rewrite the past
+ * of the table anyway.
+ */
+Datum
+lifecycle_announce(PG_FUNCTION_ARGS)
+{
+	static const struct
+	{
+		const char *name;
+		LcOperation operation;
+	}			operations[] =
+	{
+		{"put right", LC_PUT_RIGHT},
+		{"backfill", LC_BACKFILL},
+		{"correction", LC_CORRECTION},
+	};
+	LcProgram  *program;
+	char	   *name;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("lead_table and operation must not be null")));
+	program = lc_program_pin(PG_GETARG_OID(0));
+	if (program == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table with OID %u is not tracked", PG_GETARG_OID(0))));
+	if (!object_ownercheck(RelationRelationId, PG_GETARG_OID(0), GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(PG_GETARG_OID(0)));
+	name = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	for (int i = 0; i < lengthof(operations); i++)
+	{
+		if (strcmp(operations[i].name, name) == 0)
+		{
+			lc_history_announce(program, operations[i].operation,
+								PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2)));
+			lc_program_unpin(program);
+			PG_RETURN_VOID();
+		}
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("there is no operation \"%s\"", name)));
 }

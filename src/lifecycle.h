@@ -70,6 +70,8 @@ extern int	lc_model_stage(const LcModel *model, const char *status, int len);
 extern bool lc_model_move_is_legal(const LcModel *model, int from, int to);
 extern char *lc_model_statuses(const LcModel *model, uint64 mask);
 extern bool lc_model_touches_path(const LcModel *model, ArrayType *reached);
+extern ArrayType *lc_reached_of(text *label);
+extern ArrayType *lc_reached_close(ArrayType *reached);
 extern ArrayType *lc_reached_add(ArrayType *reached, text *label, bool new_cycle);
 
 /* ---- expr.c: a user's SQL expression over one row ---- */
@@ -193,6 +195,7 @@ typedef struct LcMove
 typedef struct LcLastMove
 {
 	bool		own;			/* written by this transaction */
+	bool		correction;
 	int32		seq;
 	int32		cycle;
 	text	   *to_status;
@@ -210,14 +213,17 @@ typedef struct LcLastMove
 typedef enum LcOperation
 {
 	LC_WRITE,					/* a write of a user */
-	LC_PUT_RIGHT				/* ours: time and number are taken as they are given */
+	LC_PUT_RIGHT,				/* ours: status, time and number are taken as given */
+	LC_BACKFILL,				/* ours: leads are brought into the history */
+	LC_CORRECTION				/* ours: any move, for a reason */
 } LcOperation;
 
-extern void lc_history_announce(LcProgram *program, LcOperation operation);
-extern LcOperation lc_history_operation(LcProgram *program);
+extern void lc_history_announce(LcProgram *program, LcOperation operation, const char *reason);
+extern LcOperation lc_history_operation(LcProgram *program, const char **reason);
 extern void lc_history_begin_statement(LcProgram *program);
 extern void lc_history_end_statement(LcProgram *program);
 extern bool lc_history_last(LcProgram *program, Datum lead, LcLastMove *last);
+extern ArrayType *lc_history_reached(LcProgram *program, Datum lead, int32 voided);
 extern bool lc_history_get(LcProgram *program, Datum lead, int32 seq, LcLastMove *last);
 extern void lc_history_note_ahead(void);
 extern bool lc_history_has_ahead(LcProgram *program, Datum lead, int32 seq, bool removal);
@@ -227,5 +233,41 @@ extern void lc_history_refuse(LcProgram *program, Datum lead, const char *from_s
 extern void lc_history_end_subtransaction(bool commit, SubTransactionId mine,
 										  SubTransactionId parent);
 extern void lc_history_end_transaction(bool commit);
+
+/* ---- move.c: one move of a lead ---- */
+
+/* What we keep on a lead's row. */
+typedef struct LcLead
+{
+	Datum		key;
+	bool		key_isnull;
+	Datum		status;
+	bool		status_isnull;
+	int			stage;
+	TimestampTz since;
+	bool		since_isnull;
+	int32		seq;
+	bool		seq_isnull;		/* the lead has not entered the program */
+	float8		score;
+	bool		score_isnull;
+} LcLead;
+
+/* Who made a move and why, where somebody else than the row says so. */
+typedef struct LcClaim
+{
+	text	   *actor;
+	text	   *reason;
+} LcClaim;
+
+extern void lc_lead_read(LcProgram *program, TupleTableSlot *slot, LcLead *lead);
+extern TimestampTz lc_moment(LcProgram *program, bool *is_set);
+extern TimestampTz lc_time_of_move(LcProgram *program, Datum key, TimestampTz last);
+extern TimestampTz lc_time_of_entry(LcProgram *program, TupleTableSlot *row, Datum key,
+									const LcLastMove *last);
+extern text *lc_actor(LcProgram *program, TupleTableSlot *row);
+extern text *lc_reason(LcProgram *program, TupleTableSlot *row);
+extern void lc_record_move(LcProgram *program, TupleTableSlot *row, const LcLead *lead,
+						   LcLastMove *last, bool has_last, int to, int32 seq, TimestampTz at,
+						   const char *cause, const LcClaim *claim);
 
 #endif							/* LIFECYCLE_H */

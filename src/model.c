@@ -123,8 +123,7 @@ take_stage(TupleTableSlot *slot, LcModel *model)
 	memset(stage, 0, sizeof(LcStage));
 	stage->status = TextDatumGetCString(slot_getattr(slot, Anum_stage_status, &isnull));
 	stage->label = cstring_to_text(stage->status);
-	d = PointerGetDatum(stage->label);
-	stage->alone = construct_array(&d, 1, TEXTOID, -1, false, TYPALIGN_INT);
+	stage->alone = lc_reached_of(stage->label);
 	d = slot_getattr(slot, Anum_stage_rank, &isnull);
 	stage->rank = isnull ? 0 : DatumGetInt32(d);
 	stage->reason_required = DatumGetBool(slot_getattr(slot, Anum_stage_reason_required, &isnull));
@@ -227,6 +226,40 @@ same_label(Datum element, const text *label)
 
 	return VARSIZE_ANY_EXHDR(t) == VARSIZE_ANY_EXHDR(label) &&
 		memcmp(VARDATA_ANY(t), VARDATA_ANY(label), VARSIZE_ANY_EXHDR(t)) == 0;
+}
+
+/* The array that holds just the status. */
+ArrayType *
+lc_reached_of(text *label)
+{
+	Datum		d = PointerGetDatum(label);
+
+	return construct_array(&d, 1, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
+/* The same statuses, none of which the running cycle has reached. */
+ArrayType *
+lc_reached_close(ArrayType *reached)
+{
+	Datum	   *elements;
+	bool	   *nulls;
+	Datum	   *out;
+	bool	   *outnulls;
+	int			n;
+	int			in_cycle;
+	int			k = 1;
+	int			lbound = 1;
+
+	split_reached(reached, &elements, &nulls, &n, &in_cycle);
+	out = palloc0((n + 1) * sizeof(Datum));
+	outnulls = palloc0((n + 1) * sizeof(bool));
+	outnulls[0] = true;
+	for (int i = 0; i < n; i++)
+	{
+		if (!nulls[i])
+			out[k++] = elements[i];
+	}
+	return construct_md_array(out, outnulls, 1, &k, &lbound, TEXTOID, -1, false, TYPALIGN_INT);
 }
 
 /*
