@@ -493,10 +493,8 @@ decide_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTab
 
 	require_key(program, rel, old);
 	require_key(program, rel, new);
-	equal =
-		DatumGetBool(FunctionCall2Coll(&program->key_equal, program->key_collation,
-									   old->key, new->key));
-
+	equal = DatumGetBool(FunctionCall2Coll(&program->key_equal, program->key_collation,
+										   old->key, new->key));
 	if (!equal)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -542,7 +540,15 @@ decide_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTab
 	{
 		LcLastMove	last;
 
-		catch_up(program, rel, oldrow, old, &last);
+		/* a correction may come from a status that the model no longer has */
+		if (old->stage >= 0)
+			catch_up(program, rel, oldrow, old, &last);
+		else if (!lc_history_last(program, old->key, &last) || last.to_status == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("lead %s of table \"%s\" is not in the history",
+							lc_program_key_text(program, old->key, false), program->name),
+					 errdetail("Model \"%s\" does not have its status.", program->model->name)));
 		set_move(new, last.seq + 1, lc_time_of_move(program, old->key, last.at));
 	}
 }
