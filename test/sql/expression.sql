@@ -158,8 +158,13 @@ SELECT results_eq('SELECT DISTINCT how, who::text COLLATE "default" FROM own.see
                   'nor does the code behind a domain, an array or a row run as the superuser that writes');
 SELECT results_eq('SELECT DISTINCT how FROM own.seen ORDER BY 1', ARRAY['array', 'populate', 'row'], 'but it does run');
 CREATE TABLE public.secret (pin text);
-SELECT throws_ok($$INSERT INTO own.reader VALUES (1, 'public.secret')$$, '42501', 'permission denied for table secret',
-                 'nor is a table read that the owner may not read');
+SELECT failure($$SELECT xmlcomment('x')$$) = 'no error' AS has_xml \gset
+\if :has_xml
+    SELECT throws_ok($$INSERT INTO own.reader VALUES (1, 'public.secret')$$, '42501', 'permission denied for table secret',
+                     'nor is a table read that the owner may not read');
+\else
+    SELECT skip('the server is built without libxml, so that no built-in function reads a table', 1);
+\endif
 SELECT run_as('expression_writer', $$INSERT INTO own.plain VALUES (1, 'x')$$);
 SELECT results_eq('SELECT source, actor = session_user FROM own.plain_history', $$VALUES ('X', true)$$, 'built-in functions do for a writer without any right');
 

@@ -19,9 +19,13 @@ CREATE INDEX ON indexes (d);
 CREATE TABLE both_ways (id int PRIMARY KEY, d int NOT NULL);
 ALTER TABLE both_ways ADD UNIQUE (d) DEFERRABLE;
 CREATE UNIQUE INDEX ON both_ways (d);
-CREATE COLLATION any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
-CREATE TABLE cases (id text COLLATE any_case NOT NULL);
-CREATE UNIQUE INDEX ON cases (id COLLATE "C");
+DO $$BEGIN
+    CREATE COLLATION any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+    CREATE TABLE cases (id text COLLATE any_case NOT NULL);
+    CREATE UNIQUE INDEX ON cases (id COLLATE "C");
+EXCEPTION WHEN feature_not_supported THEN
+    NULL; -- the server is built without ICU
+END$$;
 CREATE TABLE s.leads (id int PRIMARY KEY, number int, small varchar(8), letters char(12), status text, twice text GENERATED ALWAYS AS (status || 'x') STORED,
                       step few, steps lifecycle.lifecycle_status[]);
 CREATE TABLE filled (id int PRIMARY KEY, status text);
@@ -128,8 +132,13 @@ FROM (VALUES
 -- where only the gist of a line is promised
 SELECT throws_ok($$SELECT lifecycle.track('status')$$, '42804', 'status column "lifecycle_status" of table "public.status" is of type integer',
                  'a column lifecycle_status of another type is no status column');
-SELECT throws_ok($$SELECT lifecycle.track('cases', key => 'id')$$, '42P16', 'key column "id" of table "public.cases" is not unique',
-                 'an index that takes two keys for different which the column takes for the same');
+SELECT to_regclass('cases') IS NOT NULL AS has_icu \gset
+\if :has_icu
+    SELECT throws_ok($$SELECT lifecycle.track('cases', key => 'id')$$, '42P16', 'key column "id" of table "public.cases" is not unique',
+                     'an index that takes two keys for different which the column takes for the same');
+\else
+    SELECT skip('the server is built without ICU, so that all collations tell keys apart in the same way', 1);
+\endif
 SELECT throws_ok($$SELECT lifecycle.track('taken2')$$, '42P07', 'relation "public.taken2_refused" already exists',
                  'a view in the place of the table of refused moves');
 
