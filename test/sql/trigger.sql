@@ -49,6 +49,9 @@ BEGIN
     FOREACH mode IN ARRAY '{on,off}'::text[] LOOP
         BEGIN
             PERFORM set_config('lifecycle.batch_history', mode, true);
+            -- an empty file: leads are found in the order in which they came,
+            -- not in that of the room which the life before left behind
+            TRUNCATE leads;
             EXECUTE setup;
             FOREACH statement IN ARRAY life LOOP
                 EXECUTE statement;
