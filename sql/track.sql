@@ -49,7 +49,9 @@ BEGIN
         RAISE EXCEPTION 'key column "%" of table "%" is not unique', attribute.attname, lead_table
             USING ERRCODE = 'invalid_table_definition',
                   DETAIL = 'No valid unique index covers this column alone and every row.',
-                  HINT = format('CREATE UNIQUE INDEX CONCURRENTLY ON %s (%I);', lead_table, attribute.attname);
+                  HINT = CASE (SELECT c.relkind FROM pg_class c WHERE c.oid = lead_table)
+                         WHEN 'p' THEN format('A partitioned table of leads is partitioned by its key: CREATE UNIQUE INDEX ON %s (%I);', lead_table, attribute.attname)
+                         ELSE format('CREATE UNIQUE INDEX CONCURRENTLY ON %s (%I);', lead_table, attribute.attname) END;
     ELSIF problem = 'deferrable' THEN
         RAISE EXCEPTION 'uniqueness of key column "%" of table "%" is deferrable', attribute.attname, lead_table
             USING ERRCODE = 'invalid_table_definition',
@@ -379,10 +381,7 @@ BEGIN
     ELSIF leads.relkind = 'f' THEN
         RAISE EXCEPTION 'cannot track "%", which is a foreign table', lead_table
             USING ERRCODE = 'wrong_object_type', HINT = 'Track the table on the server that it is on.';
-    ELSIF leads.relkind = 'p' THEN
-        RAISE EXCEPTION 'cannot track "%", which is a partitioned table', lead_table
-            USING ERRCODE = 'feature_not_supported', HINT = 'Only plain tables are supported so far.';
-    ELSIF leads.relkind <> 'r' THEN
+    ELSIF leads.relkind NOT IN ('r', 'p') THEN
         RAISE EXCEPTION 'cannot track "%", which is not a table', lead_table
             USING ERRCODE = 'wrong_object_type';
     ELSIF leads.relpersistence = 't' THEN
@@ -399,9 +398,22 @@ BEGIN
     ELSIF EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = lead_table) THEN
         RAISE EXCEPTION 'cannot track "%", which inherits from another table', lead_table
             USING ERRCODE = 'wrong_object_type', DETAIL = 'Its leads are rows of that table as well.';
-    ELSIF EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = lead_table) THEN
+    ELSIF leads.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = lead_table) THEN
         RAISE EXCEPTION 'cannot track "%", from which other tables inherit', lead_table
             USING ERRCODE = 'wrong_object_type', DETAIL = 'Writes to their rows would not be seen.';
+    ELSIF EXISTS (SELECT FROM lifecycle.tables_of(lead_table) AS t WHERE t.kind = 'f') THEN
+        RAISE EXCEPTION 'cannot track "%", which has foreign tables as partitions', lead_table
+            USING ERRCODE = 'wrong_object_type', HINT = 'Track the tables on the servers that they are on.';
+    ELSIF EXISTS (SELECT FROM lifecycle.tables_of(lead_table) AS t JOIN pg_class c ON c.oid = t.relation
+                  WHERE c.relpersistence = 'u') THEN
+        RAISE EXCEPTION 'cannot track "%", which has unlogged tables as partitions', lead_table
+            USING ERRCODE = 'wrong_object_type',
+                  DETAIL = 'Their leads would be gone after a crash, and their history would not.';
+    ELSIF leads.relkind = 'p' AND EXISTS (SELECT FROM lifecycle.tables_of(lead_table) AS t JOIN lifecycle.program p ON p.lead_table = t.relation
+                                          WHERE t.relation <> lead_table) THEN
+        RAISE EXCEPTION 'cannot track "%", which has partitions that are tracked by themselves', lead_table
+            USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = 'A lead has one history.',
+                  HINT = 'Call lifecycle.untrack() on them first; their histories stay.';
     ELSIF space IN ('pg_catalog', 'information_schema', 'lifecycle') THEN
         RAISE EXCEPTION 'cannot track "%", which is in schema "%"', lead_table, space
             USING ERRCODE = 'wrong_object_type';
@@ -507,8 +519,7 @@ BEGIN
         FROM (VALUES ('lifecycle_since', 'When the lead came to its status. Kept by lifecycle.'),
                      ('lifecycle_seq', 'The number of the lead''s last move. Kept by lifecycle.'),
                      ('demographic_score', 'The points of the rules that hold for the row. Kept by lifecycle.')) AS c (name, comment));
-    EXECUTE format('CREATE TRIGGER lifecycle_before_statement BEFORE INSERT OR UPDATE OR DELETE ON %s
-                    FOR EACH STATEMENT EXECUTE FUNCTION lifecycle.lead_statement(%L)', lead_table, id);
+    PERFORM lifecycle.add_statement_triggers(lead_table, id);
     EXECUTE format('CREATE TRIGGER zz_lifecycle_before_row BEFORE INSERT OR UPDATE OR DELETE ON %s
                     FOR EACH ROW EXECUTE FUNCTION lifecycle.lead_before_row(%L)', lead_table, id);
     EXECUTE format('CREATE TRIGGER lifecycle_after_insert AFTER INSERT ON %s
@@ -523,10 +534,6 @@ BEGIN
                    ELSE '' END, id);
     EXECUTE format('CREATE TRIGGER lifecycle_after_delete AFTER DELETE ON %s
                     FOR EACH ROW EXECUTE FUNCTION lifecycle.lead_after_row(%L)', lead_table, id);
-    EXECUTE format('CREATE TRIGGER lifecycle_after_statement AFTER INSERT OR UPDATE OR DELETE ON %s
-                    FOR EACH STATEMENT EXECUTE FUNCTION lifecycle.lead_statement(%L)', lead_table, id);
-    EXECUTE format('CREATE TRIGGER lifecycle_truncate BEFORE TRUNCATE ON %s
-                    FOR EACH STATEMENT EXECUTE FUNCTION lifecycle.lead_truncate(%L)', lead_table, id);
 END
 $$;
 
@@ -554,7 +561,7 @@ END;
 
 COMMENT ON FUNCTION lifecycle.track(regclass, text, name, name, name, text, text, text, text, text, text, text, text) IS
 'Puts a table of leads under a lifecycle: every later INSERT, UPDATE, DELETE, COPY, MERGE and TRUNCATE is judged by the model and recorded in <prefix>_history. Existing rows are not touched; their leads enter with their first write or by backfill.
-lead_table: a plain table, of which the caller is owner.
+lead_table: a plain or a partitioned table, of which the caller is owner; not a partition.
 model: a row of lifecycle.model.
 key: a column that is unique, not deferrable, and NOT NULL; by default the primary key.
 status_column: an enum, text or character varying column; by default lifecycle_status, which is added.
@@ -562,7 +569,7 @@ prefix: what the names of the history and the table of refused moves begin with;
 entered (timestamptz), source (text), value (numeric), actor (text), reason (text), cohort (int): SQL expressions over one row, without subqueries, aggregates and volatile functions.
 on_illegal: "error", or "keep" to write the row, keep the status and note the move in <prefix>_refused.
 tz: the time zone whose days the reports use.
-Called again with the same arguments it does nothing. It takes ACCESS EXCLUSIVE on the table last, for an instant, and honours lock_timeout. Errors: 42501 not the owner, 42809 not a plain table, 42P16 no suitable key, 42804 wrong type, 42P07 and 42701 a name is taken, 42704 no such model, 23514 rows with a status that the model lacks, 42710 tracked in another way; and what is wrong with an expression, with its position.';
+Called again with the same arguments it does nothing. It takes ACCESS EXCLUSIVE on the table last, for an instant, and honours lock_timeout. Errors: 42501 not the owner, 42809 not a plain or partitioned table, 42P16 no suitable key, 42804 wrong type, 42P07 and 42701 a name is taken, 42704 no such model, 23514 rows with a status that the model lacks, 42710 tracked in another way; and what is wrong with an expression, with its position.';
 
 CREATE FUNCTION lifecycle.untrack(lead_table regclass, drop_data boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -572,8 +579,7 @@ DECLARE
     leads pg_class;
     program lifecycle.program;
     tracked boolean;
-    trigger_name name;
-    found_trigger boolean := false;
+    found_trigger boolean;
 BEGIN
     IF lead_table IS NULL OR drop_data IS NULL THEN
         RAISE EXCEPTION 'lead_table and drop_data must not be null' USING ERRCODE = 'null_value_not_allowed';
@@ -590,15 +596,7 @@ BEGIN
     SELECT * INTO program FROM lifecycle.program p WHERE p.lead_table = lead_table;
     tracked := FOUND;
     -- also the triggers of a program whose row is gone
-    FOR trigger_name IN
-        SELECT t.tgname
-        FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
-        WHERE t.tgrelid = lead_table AND NOT t.tgisinternal
-          AND p.pronamespace = 'lifecycle'::regnamespace AND p.proname LIKE 'lead\_%'
-    LOOP
-        found_trigger := true;
-        EXECUTE format('DROP TRIGGER %I ON %s', trigger_name, lead_table);
-    END LOOP;
+    found_trigger := lifecycle.drop_triggers(lead_table);
     IF NOT tracked AND NOT found_trigger THEN
         RAISE EXCEPTION 'table "%" is not tracked', lead_table
             USING ERRCODE = 'object_not_in_prerequisite_state',

@@ -13,10 +13,8 @@ BEGIN
     SELECT 'trigger', NULL::text,
            format('trigger %s on %s is %s', needed.name, needed.relation,
                   CASE WHEN t.oid IS NULL THEN 'missing' ELSE 'disabled' END)
-    FROM (VALUES ('lifecycle_before_statement', program.lead_table), ('zz_lifecycle_before_row', program.lead_table),
-                 ('lifecycle_after_insert', program.lead_table), ('lifecycle_after_update', program.lead_table),
-                 ('lifecycle_after_delete', program.lead_table), ('lifecycle_after_statement', program.lead_table),
-                 ('lifecycle_truncate', program.lead_table), ('lifecycle_guard', program.history)) AS needed (name, relation)
+    FROM (SELECT e.name, e.relation FROM lifecycle.expected_triggers(program.lead_table) AS e
+          UNION ALL VALUES ('lifecycle_guard'::name, program.history)) AS needed (name, relation)
     LEFT JOIN pg_trigger t ON t.tgrelid = needed.relation AND t.tgname = needed.name
     WHERE t.oid IS NULL OR t.tgenabled NOT IN ('O', 'A');
 

@@ -31,6 +31,8 @@
 #if PG_VERSION_NUM < 160000
 #define object_ownercheck(classid, objectid, roleid) \
 	pg_class_ownercheck((objectid), (roleid))
+#define object_aclcheck(classid, objectid, roleid, mode) \
+	pg_namespace_aclcheck((objectid), (roleid), (mode))
 #endif
 
 /* The number of the transaction that this backend runs, never used twice. */

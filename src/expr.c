@@ -341,7 +341,8 @@ lc_expr_canonical(Relation rel, const char *what, const char *source, Oid type)
  * Handle and compiled forms live in the given context.
  */
 LcExpr *
-lc_expr_make(MemoryContext cxt, Relation rel, const char *what, const char *source, Oid type)
+lc_expr_make(MemoryContext cxt, Relation rel, const char *what, Oid owner, const char *source,
+			 Oid type)
 {
 	LcExpr	   *expr;
 
@@ -349,7 +350,7 @@ lc_expr_make(MemoryContext cxt, Relation rel, const char *what, const char *sour
 		return NULL;
 	expr = MemoryContextAllocZero(cxt, sizeof(LcExpr));
 	expr->relid = RelationGetRelid(rel);
-	expr->owner = rel->rd_rel->relowner;
+	expr->owner = owner;
 	expr->table = MemoryContextStrdup(cxt, RelationGetRelationName(rel));
 	expr->what = what;
 	expr->source = MemoryContextStrdup(cxt, source);
@@ -495,10 +496,24 @@ compile(LcExpr *expr)
 {
 	Relation	rel = table_open(expr->relid, NoLock);
 	Node	   *node = transform_expression(rel, expr->what, expr->source, expr->type);
+	Node	   *expanded;
 	bool		foreign_code = calls_foreign_code(node, NULL);
 	MemoryContext old;
 
-	node = expand_generated(node, rel);
+	expanded = expand_generated(node, rel);
+	/* a partition's owner writes its generation expressions, the tracked table's runs them */
+	if (rel->rd_rel->relowner != expr->owner && !equal(expanded, node) &&
+		calls_foreign_code(expanded, NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("partition \"%s\" of tracked table \"%s\" belongs to another role",
+						RelationGetRelationName(rel), expr->table),
+				 errdetail("An expression of the program reads a generated column, and would call functions that this role chose."),
+				 errhint("ALTER TABLE %s OWNER TO %s.",
+						 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+													RelationGetRelationName(rel)),
+						 quote_identifier(GetUserNameFromId(expr->owner, false)))));
+	node = expanded;
 	foreign_code = foreign_code || calls_foreign_code(node, NULL);
 	table_close(rel, NoLock);
 

@@ -22,9 +22,9 @@
  * - Where that happens in a deeper subtransaction, what was written is kept
  *   until that subtransaction is known to have committed; if it aborts, it is
  *   again to be written.
- * - Where the lead table has AFTER triggers of its users, or the history has
- *   BEFORE ROW triggers or defaults of theirs, nothing is collected: they may
- *   look.
+ * - Where the lead table, or a partition of it, has AFTER triggers of its
+ *   users, or the history has BEFORE ROW triggers or defaults of theirs,
+ *   nothing is collected: they may look.
  * - Something left at commit is an error.
  *
  * Look-ups use SnapshotSelf: what is committed now, and all that this
@@ -422,6 +422,7 @@ learn_history(LcProgram *program)
 	leads = table_open(program->relid, NoLock);
 	program->users_look = program->users_look || has_users_triggers(CopyTriggerDesc(leads->trigdesc), true);
 	table_close(leads, NoLock);
+	lc_partition_learn(program);
 	program->history_known = true;
 }
 
@@ -796,7 +797,9 @@ lc_history_append(LcProgram *program, const LcMove *move)
 						program->name),
 				 errdetail("The move that the trigger fires for is not recorded yet."),
 				 errhint("Write leads in an AFTER trigger.")));
-	if (frame == NULL || !frame->collects)
+	if (!program->history_known)
+		learn_history(program);
+	if (frame == NULL || !frame->collects || program->users_look)
 	{
 		write_collected();
 		h = frame != NULL ? frame_table(frame, program) : open_history(program);

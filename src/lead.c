@@ -33,6 +33,8 @@
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/ruleutils.h"
+#include "utils/typcache.h"
 
 PG_FUNCTION_INFO_V1(lifecycle_lead_statement);
 PG_FUNCTION_INFO_V1(lifecycle_lead_before_row);
@@ -238,31 +240,49 @@ check_stored(LcProgram *program, Relation rel, const LcLead *lead, const LcLastM
  * Put the time and the number of the lead's row right, by an UPDATE of our own
  * with the rights of the owner.  False where a trigger of that UPDATE wrote the
  * lead first, and so brought it into the history.
+ *
+ * A partition is written through the tracked table: that table's owner need
+ * have no right on it, and only the tracked table is sure to have the statement
+ * trigger that takes up what was announced.  The key is there for pruning.
  */
 static bool
 put_right(LcProgram *program, Relation rel, TupleTableSlot *row, const LcLead *lead)
 {
-	Oid			types[3] = {INT4OID, TIMESTAMPTZOID, TIDOID};
-	Datum		values[3];
+	Oid			types[5] = {INT4OID, TIMESTAMPTZOID, TIDOID, OIDOID, InvalidOid};
+	Datum		values[5];
 	Oid			userid;
 	int			sec_context;
 	bool		done;
-	char	   *table = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-												   RelationGetRelationName(rel));
+	bool		is_partition = program->root != RelationGetRelid(rel);
+	StringInfoData sql;
 
 	values[0] = Int32GetDatum(lead->seq);
 	values[1] = TimestampTzGetDatum(lead->since);
 	values[2] = PointerGetDatum(&row->tts_tid);
+	values[3] = ObjectIdGetDatum(RelationGetRelid(rel));
+	values[4] = lead->key;
+	types[4] = program->key_type;
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "UPDATE %s%s SET lifecycle_seq = $1, lifecycle_since = $2"
+					 " WHERE ctid OPERATOR(pg_catalog.=) $3",
+					 is_partition ? "" : "ONLY ", program->name);
+	if (is_partition)
+	{
+		Form_pg_attribute key = TupleDescAttr(RelationGetDescr(rel), program->key - 1);
+
+		appendStringInfoString(&sql, " AND tableoid OPERATOR(pg_catalog.=) $4 AND ");
+		generate_operator_clause(&sql, quote_identifier(NameStr(key->attname)), key->atttypid,
+								 lookup_type_cache(key->atttypid, TYPECACHE_EQ_OPR)->eq_opr,
+								 "$5", program->key_type);
+	}
 	lc_history_announce(program, LC_PUT_RIGHT, NULL);
 	GetUserIdAndSecContext(&userid, &sec_context);
 	SetUserIdAndSecContext(program->owner,
 						   sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
 	SPI_connect();
-	if (SPI_execute_with_args(psprintf("UPDATE ONLY %s SET lifecycle_seq = $1, lifecycle_since = $2"
-									   " WHERE ctid OPERATOR(pg_catalog.=) $3", table),
-							  3, types, values, NULL, false, 0) != SPI_OK_UPDATE)
+	if (SPI_execute_with_args(sql.data, is_partition ? 5 : 3, types, values, NULL, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not put lead %s of table \"%s\" right",
-			 lc_program_key_text(program, lead->key, lead->key_isnull), table);
+			 lc_program_key_text(program, lead->key, lead->key_isnull), program->name);
 	done = SPI_processed > 0;
 	SPI_finish();
 	SetUserIdAndSecContext(userid, sec_context);
@@ -846,8 +866,8 @@ lifecycle_announce(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table with OID %u is not tracked", PG_GETARG_OID(0))));
-	if (!object_ownercheck(RelationRelationId, PG_GETARG_OID(0), GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(PG_GETARG_OID(0)));
+	if (!object_ownercheck(RelationRelationId, program->root, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(program->root));
 	name = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	for (int i = 0; i < lengthof(operations); i++)
 	{

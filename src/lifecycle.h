@@ -95,7 +95,7 @@ typedef struct LcExpr
 
 extern char *lc_expr_canonical(Relation rel, const char *what, const char *source, Oid type);
 extern LcExpr *lc_expr_make(MemoryContext cxt, Relation rel, const char *what,
-							const char *source, Oid type);
+							Oid owner, const char *source, Oid type);
 extern Datum lc_expr_eval(LcExpr *expr, TupleTableSlot *slot, bool *isnull);
 extern void lc_expr_free(LcExpr *expr);
 extern AttrNumber lc_expr_only_column(LcExpr *expr);
@@ -109,10 +109,11 @@ typedef struct LcProgram
 {
 	int32		id;
 	Oid			relid;			/* the table whose triggers ask */
-	Oid			owner;
+	Oid			root;			/* the tracked table: the same, or an ancestor of it */
+	Oid			owner;			/* of the tracked table */
 	Oid			history;
 	Oid			refused;
-	char	   *name;			/* the lead table, qualified, for messages */
+	char	   *name;			/* the tracked table, qualified, for messages */
 
 	AttrNumber	key;
 	AttrNumber	status;
@@ -146,6 +147,8 @@ typedef struct LcProgram
 	bool		users_look;		/* users have triggers that may see each row written */
 	AttrNumber	history_attno[LC_HISTORY_COLUMNS];
 	AttrNumber	refused_attno[LC_REFUSED_COLUMNS];
+	int			nparts;			/* tables below a partitioned one, by OID */
+	Oid		   *parts;
 
 	MemoryContext cxt;
 	int			pins;
@@ -161,6 +164,12 @@ extern int	lc_program_stage(LcProgram *program, Datum status, bool isnull);
 extern char *lc_program_status_label(LcProgram *program, Datum status);
 extern Datum lc_program_status(LcProgram *program, int stage);
 extern char *lc_program_key_text(LcProgram *program, Datum key, bool isnull);
+
+/* ---- partition.c: lead tables that are partitioned ---- */
+
+extern Oid	lc_partition_parent(Oid relid);
+extern void lc_partition_learn(LcProgram *program);
+extern bool lc_partition_is_below(const LcProgram *program, Oid relid);
 
 /* ---- history.c: append, look up, guard ---- */
 

@@ -175,7 +175,8 @@ lc_program_invalidate(Oid relid)
 	{
 		if (relid == InvalidOid || entry->relid == relid ||
 			(entry->program != NULL &&
-			 (entry->program->history == relid || entry->program->refused == relid)))
+			 (entry->program->history == relid || entry->program->refused == relid ||
+			  entry->program->root == relid || lc_partition_is_below(entry->program, relid))))
 			entry->stale = true;
 	}
 }
@@ -204,6 +205,20 @@ find_program_row(Relation programs, Oid lead_table, int32 id)
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
 	return found;
+}
+
+/*
+ * A copy of the row of the program that governs the table: its own, or that of
+ * the nearest table that it is a partition of; or NULL.
+ */
+static HeapTuple
+find_governing_row(Relation programs, Oid relid)
+{
+	HeapTuple	row = NULL;
+
+	while (OidIsValid(relid) && (row = find_program_row(programs, relid, 0)) == NULL)
+		relid = lc_partition_parent(relid);
+	return row;
 }
 
 /*
@@ -240,9 +255,25 @@ program_text(HeapTuple row, TupleDesc desc, AttrNumber attno)
 	return isnull ? NULL : TextDatumGetCString(d);
 }
 
+/* The owner of the table. */
+static Oid
+owner_of(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
 /*
- * Compile the row for the relation.  All that may fail comes before the
- * result is reachable from anywhere but the given context.
+ * Compile the row for the relation, which is the tracked table or a partition
+ * of it.  What a partition has of its own is where its columns are; its owner
+ * has no say in how the tracked table is governed.  All that may fail comes
+ * before the result is reachable from anywhere but the given context.
  */
 static LcProgram *
 build_program(Relation rel, HeapTuple row, TupleDesc desc, MemoryContext cxt)
@@ -258,12 +289,13 @@ build_program(Relation rel, HeapTuple row, TupleDesc desc, MemoryContext cxt)
 
 	program->cxt = cxt;
 	program->relid = RelationGetRelid(rel);
-	program->owner = rel->rd_rel->relowner;
+	program->root = DatumGetObjectId(heap_getattr(row, Anum_program_lead_table, desc, &isnull));
+	program->owner = owner_of(program->root);
 	program->id = DatumGetInt32(heap_getattr(row, Anum_program_id, desc, &isnull));
 	program->history = DatumGetObjectId(heap_getattr(row, Anum_program_history, desc, &isnull));
 	program->refused = DatumGetObjectId(heap_getattr(row, Anum_program_refused, desc, &isnull));
-	program->name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-											   RelationGetRelationName(rel));
+	program->name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(program->root)),
+											   get_rel_name(program->root));
 
 	program->key = require_column(rel, NameStr(*DatumGetName(heap_getattr(row, Anum_program_key, desc, &isnull))),
 								  InvalidOid);
@@ -308,13 +340,15 @@ build_program(Relation rel, HeapTuple row, TupleDesc desc, MemoryContext cxt)
 	for (int i = 0; i < lengthof(expressions); i++)
 		PROGRAM_EXPR(program, i) =
 			lc_expr_make(cxt, rel, expressions[i].what,
-						 program_text(row, desc, expressions[i].attno), expressions[i].type);
+						 program->owner, program_text(row, desc, expressions[i].attno),
+						 expressions[i].type);
 	MemoryContextSwitchTo(old);
 	return program;
 }
 
 /*
- * The program of the table, pinned, or NULL where it has none.
+ * The program of the table, pinned, or NULL where it has none.  A partition of
+ * a tracked table has that table's.
  */
 LcProgram *
 lc_program_pin(Oid relid)
@@ -352,7 +386,7 @@ lc_program_pin(Oid relid)
 	entry->generation = lc_config_generation;
 
 	programs = table_open(lc_watch_config("program"), AccessShareLock);
-	row = find_program_row(programs, relid, 0);
+	row = find_governing_row(programs, relid);
 	if (row == NULL)
 	{
 		table_close(programs, AccessShareLock);

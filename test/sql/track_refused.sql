@@ -47,8 +47,16 @@ CREATE FOREIGN DATA WRAPPER nothing; CREATE SERVER nowhere FOREIGN DATA WRAPPER 
 CREATE FOREIGN TABLE far_away (id int) SERVER nowhere;
 CREATE VIEW seen AS SELECT * FROM s.leads;
 CREATE MATERIALIZED VIEW stored AS SELECT * FROM s.leads;
-CREATE TABLE parts (id int PRIMARY KEY) PARTITION BY HASH (id);
+CREATE TABLE parts (id int PRIMARY KEY, region int NOT NULL) PARTITION BY HASH (id);
 CREATE TABLE part PARTITION OF parts FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+CREATE TABLE by_region (id int NOT NULL, region int NOT NULL, PRIMARY KEY (id, region)) PARTITION BY LIST (region);
+CREATE TABLE half_indexed (id int NOT NULL) PARTITION BY HASH (id);
+CREATE TABLE half PARTITION OF half_indexed FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+CREATE UNIQUE INDEX ON ONLY half_indexed (id);
+CREATE TABLE with_foreign (id int NOT NULL) PARTITION BY HASH (id);
+CREATE FOREIGN TABLE foreign_part PARTITION OF with_foreign FOR VALUES WITH (MODULUS 1, REMAINDER 0) SERVER nowhere;
+CREATE TABLE with_unlogged (id int PRIMARY KEY) PARTITION BY HASH (id);
+CREATE UNLOGGED TABLE unlogged_part PARTITION OF with_unlogged FOR VALUES WITH (MODULUS 1, REMAINDER 0);
 CREATE TABLE parent (id int PRIMARY KEY); CREATE TABLE child (PRIMARY KEY (id)) INHERITS (parent);
 CREATE SEQUENCE numbers; CREATE TYPE row_type AS (id int);
 INSERT INTO lifecycle.model VALUES ('empty'), ('mine');
@@ -81,7 +89,10 @@ FROM (VALUES
     ($$'far_away'$$, '42809: cannot track "public.far_away", which is a foreign table|HINT: Track the table on the server that it is on.'),
     ($$'seen'$$, '42809: cannot track "public.seen", which is a view|HINT: Track the table that the view reads.'),
     ($$'stored'$$, '42809: cannot track "public.stored", which is a view|HINT: Track the table that the view reads.'),
-    ($$'parts'$$, '0A000: cannot track "public.parts", which is a partitioned table|HINT: Only plain tables are supported so far.'),
+    ($$'by_region', key => 'id'$$, '42P16: key column "id" of table "public.by_region" is not unique|DETAIL: No valid unique index covers this column alone and every row.|HINT: A partitioned table of leads is partitioned by its key: CREATE UNIQUE INDEX ON public.by_region (id);'),
+    ($$'half_indexed', key => 'id'$$, '42P16: key column "id" of table "public.half_indexed" is not unique|DETAIL: No valid unique index covers this column alone and every row.|HINT: A partitioned table of leads is partitioned by its key: CREATE UNIQUE INDEX ON public.half_indexed (id);'),
+    ($$'with_foreign', key => 'id'$$, '42809: cannot track "public.with_foreign", which has foreign tables as partitions|HINT: Track the tables on the servers that they are on.'),
+    ($$'with_unlogged'$$, '42809: cannot track "public.with_unlogged", which has unlogged tables as partitions|DETAIL: Their leads would be gone after a crash, and their history would not.'),
     ($$'part'$$, '42809: cannot track "public.part", which is a partition|HINT: Track the partitioned table.'),
     ($$'parent'$$, '42809: cannot track "public.parent", from which other tables inherit|DETAIL: Writes to their rows would not be seen.'),
     ($$'child'$$, '42809: cannot track "public.child", which inherits from another table|DETAIL: Its leads are rows of that table as well.'),
