@@ -506,9 +506,9 @@ compile(LcExpr *expr)
 		calls_foreign_code(expanded, NULL))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("partition \"%s\" of tracked table \"%s\" belongs to another role",
-						RelationGetRelationName(rel), expr->table),
-				 errdetail("An expression of the program reads a generated column, and would call functions that this role chose."),
+				 errmsg("partition \"%s\" does not belong to the owner of its tracked table",
+						RelationGetRelationName(rel)),
+				 errdetail("An expression of the program reads a generated column of the partition, and would call functions that another role chose."),
 				 errhint("ALTER TABLE %s OWNER TO %s.",
 						 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
 													RelationGetRelationName(rel)),
