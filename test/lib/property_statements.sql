@@ -269,7 +269,7 @@ END
 $$;
 
 -- One table, one configuration, some transactions of about 20 statements.
-CREATE PROCEDURE property.round(number int, transactions int)
+CREATE PROCEDURE property.round(number int, transactions int, partitions text DEFAULT 'none')
     LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -290,6 +290,7 @@ BEGIN
     config.replays := property.below(3) = 0;
     config.entered := NOT config.replays AND property.below(2) = 0;
     config.batch_history := (ARRAY['on', 'off', 'on', 'mixed'])[1 + (number / 2) % 4];
+    config.partitions := partitions;
     configuration := config::text;
     RAISE NOTICE 'round %', configuration;
 
@@ -303,13 +304,21 @@ BEGIN
         PERFORM lifecycle.untrack('property.leads', drop_data => true);
         DROP TABLE property.leads;
     END IF;
-    -- A server with assertions stops in heap_update() where a row that was locked,
-    -- updated in a savepoint and rolled back is updated again and finds its page
-    -- full; without any trigger, too. Pages that are nearly empty make that rare.
     EXECUTE format('CREATE TABLE property.leads (
                         id int PRIMARY KEY, status %s, source text, amount numeric, entered timestamptz,
                         incarnation bigint NOT NULL DEFAULT nextval(''property.incarnation'')) %s', config.status_type,
-                   CASE WHEN current_setting('debug_assertions')::boolean THEN 'WITH (fillfactor = 10)' END);
+                   CASE WHEN partitions = 'none' THEN property.storage() ELSE 'PARTITION BY ' || partitions || ' (id)' END);
+    IF partitions = 'range' THEN
+        EXECUTE format('CREATE TABLE property.low PARTITION OF property.leads FOR VALUES FROM (MINVALUE) TO (4) %1$s;
+                        CREATE TABLE property.middle PARTITION OF property.leads FOR VALUES FROM (4) TO (8) PARTITION BY HASH (id);
+                        CREATE TABLE property.even PARTITION OF property.middle FOR VALUES WITH (MODULUS 2, REMAINDER 0) %1$s;
+                        CREATE TABLE property.odd PARTITION OF property.middle FOR VALUES WITH (MODULUS 2, REMAINDER 1) %1$s;
+                        CREATE TABLE property.high PARTITION OF property.leads DEFAULT %1$s', property.storage());
+    ELSIF partitions = 'hash' THEN
+        EXECUTE format('CREATE TABLE property.zero PARTITION OF property.leads FOR VALUES WITH (MODULUS 3, REMAINDER 0) %1$s;
+                        CREATE TABLE property.one PARTITION OF property.leads FOR VALUES WITH (MODULUS 3, REMAINDER 1) %1$s;
+                        CREATE TABLE property.two PARTITION OF property.leads FOR VALUES WITH (MODULUS 3, REMAINDER 2) %1$s', property.storage());
+    END IF;
     -- older than track(), some with a status and some without
     EXECUTE format('INSERT INTO property.leads (id, status) VALUES (1, NULL), (2, NULL)');
     IF NOT config.replays AND NOT config.entered THEN
@@ -344,6 +353,9 @@ BEGIN
         END IF;
         IF config.model LIKE 'random%' AND property.below(5) = 0 THEN
             CALL property.change_model(config.model, 3);
+        END IF;
+        IF partitions <> 'none' AND property.below(2) = 0 THEN
+            PERFORM property.exchange_leaf();
         END IF;
         PERFORM property.run_some(10 + property.below(20), 1);
         IF property.below(7) = 0 THEN
