@@ -4,7 +4,8 @@
 #   make demo             a tour in a throw-away cluster; make shell: the same, then psql
 #   make test             all tests; make test TESTS='track signal': those whose path matches
 #   make soak             what takes longer
-#   make bench            what is claimed about speed
+#   make bench            what is claimed about speed; make bench BENCH=backfill: about
+#                         tables that already hold leads
 #
 # demo, shell, test, soak and bench install what the machine lacks (dev/setup),
 # even the compiler and PostgreSQL itself. So nothing here may depend on PGXS
@@ -19,7 +20,7 @@ SRC_HEADERS = $(wildcard src/*.h)
 
 # The install script is made of these parts, in this order.
 SQL_PARTS  = $(addprefix sql/, schema.sql model.sql program.sql lead.sql history.sql \
-             partition.sql track.sql report.sql verify.sql privilege.sql)
+             partition.sql track.sql operation.sql report.sql verify.sql privilege.sql)
 SQL_SCRIPT = sql/$(EXTENSION)--$(EXTVERSION).sql
 
 DATA       = $(wildcard sql/$(EXTENSION)--*--*.sql)
@@ -104,7 +105,7 @@ jit = off
 endef
 bench: export CLUSTER_CONF := $(BENCH_CONF)
 bench: setup
-	@if [ -e bench/run ]; then exec dev/cluster -- bench/run; else echo 'There is no bench/run.'; fi
+	@exec dev/cluster -- bench/$(or $(BENCH),run)
 
 FORCE:
 .PHONY: FORCE all install uninstall clean setup demo shell test soak bench

@@ -24,15 +24,17 @@ BEGIN
         ), moves AS (
             SELECT h.*,
                    h.to_status IN (SELECT p.status FROM path p) AS on_path,
-                   lead(h.cause) OVER w IS NOT DISTINCT FROM 'correction' AS void,
-                   lag(h.cause) OVER w IS NOT DISTINCT FROM 'correction' OR h.cause = 'correction' AS corrected
-            FROM %s h
+                   lead(h.cause) OVER w IS NOT DISTINCT FROM 'correction' AS void
+            FROM %1$s h
             WINDOW w AS (PARTITION BY h.lead ORDER BY h.seq)
         ), seen AS (
             SELECT m.*, bool_or(m.on_path AND NOT m.void) OVER (PARTITION BY m.lead, m.cycle ORDER BY m.seq) AS touched
             FROM moves m
         ), pairs AS (
             SELECT s.*,
+                   (SELECT array_agg(e.status COLLATE "C" ORDER BY e.status COLLATE "C")
+                    FROM unnest(s.reached) WITH ORDINALITY AS e (status, place)
+                    WHERE e.place > array_position(s.reached, NULL)) AS earlier,
                    lag(s.seq) OVER w AS p_seq, lag(s.cycle) OVER w AS p_cycle, lag(s.to_status) OVER w AS p_to,
                    lag(s.at) OVER w AS p_at, lag(s.on_path) OVER w AS p_on_path, lag(s.touched) OVER w AS p_touched,
                    lag(s.entered_at) OVER w AS p_entered_at, lag(s.cycle_since) OVER w AS p_cycle_since,
@@ -62,10 +64,21 @@ BEGIN
              format('move %%s is in cycle %%s after cycle %%s', p.seq, p.cycle, coalesce(p.p_cycle, 0))),
             ('cycle', p.cycle_since IS DISTINCT FROM CASE WHEN p.cycle IS DISTINCT FROM p.p_cycle THEN p.at ELSE p.p_cycle_since END,
              format('cycle of move %%s is said to begin at %%s', p.seq, p.cycle_since)),
-            ('cycle', NOT p.corrected AND p.reached IS DISTINCT FROM CASE
+            ('cycle', p.cause <> 'correction' AND p.reached IS DISTINCT FROM CASE
                  WHEN p.p_seq IS NULL THEN ARRAY[p.to_status]
                  WHEN p.to_status IS NULL THEN p.p_reached
                  ELSE lifecycle.reached_add(p.p_reached, p.to_status, p.cycle <> p.p_cycle) END,
+             format('move %%s says that %%s were reached', p.seq, p.reached)),
+            -- folded anew, without the visits that corrections closed
+            ('cycle', p.cause = 'correction' AND (lifecycle.reached_in_cycle(p.reached), p.earlier) IS DISTINCT FROM (
+                 SELECT ROW(array_agg(r.status ORDER BY r.seq) FILTER (WHERE r.cycle = p.cycle),
+                            array_agg(DISTINCT r.status COLLATE "C") FILTER (WHERE r.earlier))
+                 FROM (SELECT v.to_status AS status, v.cycle, min(v.seq) AS seq,
+                              v.cycle < p.cycle AND bool_and(max(v.cycle) < p.cycle) OVER (PARTITION BY v.to_status) AS earlier
+                       FROM (SELECT h.seq, h.cycle, h.to_status, lead(h.cause) OVER (ORDER BY h.seq) AS next_cause
+                             FROM %1$s h WHERE h.lead = p.lead AND h.seq <= p.seq) AS v
+                       WHERE v.to_status IS NOT NULL AND v.next_cause IS DISTINCT FROM 'correction'
+                       GROUP BY v.to_status, v.cycle) AS r),
              format('move %%s says that %%s were reached', p.seq, p.reached)),
             ('entry', p.entered_at IS DISTINCT FROM coalesce(p.p_entered_at, p.at),
              format('move %%s says that the lead entered at %%s', p.seq, p.entered_at)),

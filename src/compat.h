@@ -67,6 +67,14 @@ RestrictSearchPath(void)
 	ExecInsertIndexTuples((rri), (slot), (estate), false, false, NULL, NIL)
 #endif
 
+#if PG_VERSION_NUM >= 160000
+#define lc_eval_plan_qual_init(epqstate, estate) \
+	EvalPlanQualInit((epqstate), (estate), NULL, NIL, -1, NIL)
+#else
+#define lc_eval_plan_qual_init(epqstate, estate) \
+	EvalPlanQualInit((epqstate), (estate), NULL, NIL, -1)
+#endif
+
 #if PG_VERSION_NUM >= 180000
 #define lc_index_beginscan(heap, index, snapshot, nkeys) \
 	index_beginscan((heap), (index), (snapshot), NULL, (nkeys), 0)

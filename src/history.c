@@ -133,6 +133,8 @@ typedef struct Frame
 	int32		program_id;
 	LcOperation operation;
 	char	   *reason;			/* of the operation */
+	char	   *corrected;		/* key of the lead that a correction moves */
+	int32		corrected_seq;	/* and the number of that move */
 	bool		collects;
 	bool		busy;			/* its rows are being inserted */
 	SubTransactionId owner;
@@ -154,6 +156,7 @@ static struct
 	LcOperation operation;
 	char	   *reason;			/* in the transaction's memory */
 	SubTransactionId owner;
+	int			trigger_depth;	/* at which our trigger will fire */
 }			announced = {0};
 
 /*
@@ -643,6 +646,13 @@ drop_frame(Frame *frame)
 	MemoryContextDelete(frame->cxt);
 }
 
+/* How many triggers we are inside of. */
+static int
+trigger_depth(void)
+{
+	return DatumGetInt32(OidFunctionCall0(F_PG_TRIGGER_DEPTH));
+}
+
 /*
  * A statement on the lead table begins.  One query may begin several before
  * the first ends, as MERGE does, and writable CTEs over several tables; each
@@ -664,7 +674,9 @@ lc_history_begin_statement(LcProgram *program)
 	frame->owner = GetCurrentSubTransactionId();
 	frame->written_in = InvalidSubTransactionId;
 	frame->collects = lc_batch_history && !program->users_look;
-	if (announced.program_id == program->id && announced.owner == frame->owner)
+	/* a trigger of a user that fires before ours may write leads: not this one */
+	if (announced.program_id == program->id && announced.owner == frame->owner &&
+		announced.trigger_depth == trigger_depth())
 	{
 		frame->operation = announced.operation;
 		frame->reason = announced.reason;
@@ -686,6 +698,57 @@ lc_history_announce(LcProgram *program, LcOperation operation, const char *reaso
 	announced.program_id = program->id;
 	announced.operation = operation;
 	announced.owner = GetCurrentSubTransactionId();
+	announced.trigger_depth = trigger_depth() + 1;
+}
+
+/*
+ * The correction that is being carried out makes that move of the lead.
+ */
+void
+lc_history_note_correction(LcProgram *program, Datum lead, int32 seq)
+{
+	Frame	   *f = frames;
+
+	while (f != NULL && f->program_id != program->id)
+		f = f->outer;
+	if (f == NULL)
+		return;
+	f->corrected = MemoryContextStrdup(f->cxt, lc_program_key_text(program, lead, false));
+	f->corrected_seq = seq;
+}
+
+/*
+ * Whether a move that waits to be recorded is a correction, and the reason
+ * given for it.  The statement that makes it is one of those that are running.
+ */
+bool
+lc_history_is_correction(LcProgram *program, Datum lead, int32 seq, const char **reason)
+{
+	for (Frame *f = frames; f != NULL; f = f->outer)
+	{
+		if (f->program_id == program->id && f->corrected != NULL && f->corrected_seq == seq &&
+			strcmp(f->corrected, lc_program_key_text(program, lead, false)) == 0)
+		{
+			*reason = f->reason;
+			return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * Whether a statement that writes the program's leads is running: moves of
+ * theirs may wait to be recorded.
+ */
+bool
+lc_history_in_statement(LcProgram *program)
+{
+	for (Frame *f = frames; f != NULL; f = f->outer)
+	{
+		if (f->program_id == program->id)
+			return true;
+	}
+	return false;
 }
 
 /*
@@ -941,6 +1004,9 @@ find(LcProgram *program, Datum lead, int32 seq, LcLastMove *last)
 		return found;
 	}
 	h = frame_table(frame, program);
+	/* backfill() asks for each lead once, before it collects its first move */
+	if (frame->operation == LC_BACKFILL)
+		return find_in(h, lead, seq, last);
 	if (seq == 0)
 		write_frame(frame);
 	found = find_in(h, lead, seq, last);

@@ -42,6 +42,12 @@ PG_FUNCTION_INFO_V1(lifecycle_lead_after_row);
 PG_FUNCTION_INFO_V1(lifecycle_lead_truncate);
 PG_FUNCTION_INFO_V1(lifecycle_announce);
 
+/*
+ * The transaction that last decided on an entry of a key with a history.  What
+ * it found may be gone when the entry is recorded: another one erased the lead.
+ */
+static LocalTransactionId continued_in = InvalidLocalTransactionId;
+
 /* Whether the status column holds the same in both. */
 static bool
 same_status(LcProgram *program, const LcLead *a, const LcLead *b)
@@ -296,8 +302,8 @@ put_right(LcProgram *program, Relation rel, TupleTableSlot *row, const LcLead *l
  * it left is not known here; the row that came after it stands in.
  *
  * While the INSERT waited for the key, others may have moved and removed the
- * lead that had it; then the row's number and time, which were decided before,
- * are put right.  By now the key is ours, and the history of it stands still.
+ * lead that had it, or erased it, history and all; then the row's number and
+ * time, which were decided before, are put right.  By now the key is ours, and the history of it stands still.
  */
 static void
 record_entry(LcProgram *program, Relation rel, TupleTableSlot *row, const LcLead *stored,
@@ -306,17 +312,21 @@ record_entry(LcProgram *program, Relation rel, TupleTableSlot *row, const LcLead
 	LcLead	lead = *stored;
 	LcLastMove	last;
 	bool		has_last = lc_history_last(program, lead.key, &last);
+	int32		expected;
 
-	if (has_last && !lead.seq_isnull && !lead.since_isnull &&
-		(lead.seq != last.seq + (last.to_status == NULL ? 1 : 2) || lead.since < last.at))
+	expected = !has_last ? 1 : last.seq + (last.to_status == NULL ? 1 : 2);
+	if (!lead.seq_isnull && !lead.since_isnull &&
+		(has_last ? lead.seq != expected || lead.since < last.at :
+		 lead.seq > expected && continued_in == LcLocalTransactionId()))
 	{
 		if (!is_current)
 			ereport(ERROR,
 					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 					 errmsg("could not serialize access due to concurrent entry and removal of a lead"),
 					 errhint("The transaction might succeed if retried.")));
-		lead.seq = last.seq + (last.to_status == NULL ? 1 : 2);
-		lead.since = Max(lead.since, last.at);
+		lead.seq = expected;
+		if (has_last)
+			lead.since = Max(lead.since, last.at);
 		if (!put_right(program, rel, row, &lead))
 			return;
 	}
@@ -332,6 +342,24 @@ record_entry(LcProgram *program, Relation rel, TupleTableSlot *row, const LcLead
 	check_stored(program, rel, &lead, has_last ? &last : NULL);
 	require_reason(program, rel, row, lead.key, lead.stage);
 	lc_record_move(program, row, &lead, &last, has_last, lead.stage, lead.seq, lead.since, "entry", NULL);
+}
+
+/*
+ * Record a correction.  The visit that it closes is void, so that what the lead
+ * has reached is folded anew from what is left.  Its reason is the one that was
+ * given for it; it counts for stages that require one.
+ */
+static void
+record_correction(LcProgram *program, TupleTableSlot *row, const LcLead *lead, LcLastMove *last,
+				  const char *reason)
+{
+	LcClaim		claim;
+
+	claim.actor = lc_actor(program, row);
+	claim.reason = reason ? cstring_to_text(reason) : NULL;
+	last->reached = lc_history_reached(program, lead->key, last->seq);
+	lc_record_move(program, row, lead, last, true, lead->stage, lead->seq, lead->since,
+				   "correction", &claim);
 }
 
 /* Whether this transaction wrote the row. */
@@ -356,13 +384,16 @@ record_due(LcProgram *program, Relation rel, TupleTableSlot *row, const LcLead *
 {
 	int32		ahead = lead->seq - (last ? last->seq : 0);
 	bool		is_there = last != NULL && last->to_status != NULL;
+	const char *claimed;
 
 	/* a move, an entry, or a removal and an entry may be due */
 	if (lead->seq_isnull || lead->since_isnull || lead->stage < 0 ||
 		(ahead != 1 && !(ahead == 2 && is_there)) || !is_own(row))
 		return false;
 	lc_history_note_ahead();
-	if (ahead == 1 && is_there)
+	if (ahead == 1 && is_there && lc_history_is_correction(program, lead->key, lead->seq, &claimed))
+		record_correction(program, row, lead, last, claimed);
+	else if (ahead == 1 && is_there)
 		lc_record_move(program, row, lead, last, true, lead->stage, lead->seq, lead->since, "write", NULL);
 	else
 		record_entry(program, rel, row, lead, false);
@@ -472,8 +503,12 @@ decide_entry(LcProgram *program, TupleTableSlot *row, LcLead *lead)
 	LcLastMove	last;
 
 	if (!lc_history_last(program, lead->key, &last))
+	{
 		set_move(lead, 1, lc_time_of_entry(program, row, lead->key, NULL));
-	else if (last.to_status == NULL)
+		return;
+	}
+	continued_in = LcLocalTransactionId();
+	if (last.to_status == NULL)
 		set_move(lead, last.seq + 1, lc_time_of_entry(program, row, lead->key, &last));
 	else
 	{
@@ -570,6 +605,8 @@ decide_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTab
 							lc_program_key_text(program, old->key, false), program->name),
 					 errdetail("Model \"%s\" does not have its status.", program->model->name)));
 		set_move(new, last.seq + 1, lc_time_of_move(program, old->key, last.at));
+		if (!judge)
+			lc_history_note_correction(program, new->key, new->seq);
 	}
 }
 
@@ -716,13 +753,7 @@ record_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTab
 				 lc_history_get(program, old.key, new.seq - 1, &last) ? &last : NULL);
 	if (operation == LC_CORRECTION)
 	{
-		LcClaim		claim;
-
-		claim.actor = lc_actor(program, newrow);
-		claim.reason = claimed ? cstring_to_text(claimed) : NULL;
-		last.reached = lc_history_reached(program, new.key, last.seq);
-		lc_record_move(program, newrow, &new, &last, true, new.stage, new.seq, new.since,
-					   "correction", &claim);
+		record_correction(program, newrow, &new, &last, claimed);
 		return;
 	}
 	require_reason(program, rel, newrow, new.key, new.stage);

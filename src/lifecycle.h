@@ -229,6 +229,9 @@ typedef enum LcOperation
 
 extern void lc_history_announce(LcProgram *program, LcOperation operation, const char *reason);
 extern LcOperation lc_history_operation(LcProgram *program, const char **reason);
+extern void lc_history_note_correction(LcProgram *program, Datum lead, int32 seq);
+extern bool lc_history_is_correction(LcProgram *program, Datum lead, int32 seq, const char **reason);
+extern bool lc_history_in_statement(LcProgram *program);
 extern void lc_history_begin_statement(LcProgram *program);
 extern void lc_history_end_statement(LcProgram *program);
 extern bool lc_history_last(LcProgram *program, Datum lead, LcLastMove *last);
@@ -278,5 +281,14 @@ extern text *lc_reason(LcProgram *program, TupleTableSlot *row);
 extern void lc_record_move(LcProgram *program, TupleTableSlot *row, const LcLead *lead,
 						   LcLastMove *last, bool has_last, int to, int32 seq, TimestampTz at,
 						   const char *cause, const LcClaim *claim);
+
+/* ---- operation.c: what owners do to leads beside writing them ---- */
+
+extern LcProgram *lc_operation_program(FunctionCallInfo fcinfo, int nargs, const char *names);
+extern Datum lc_operation_key(FunctionCallInfo fcinfo, int argno, LcProgram *program);
+extern char *lc_operation_is_lead(LcProgram *program, Oid relid);
+extern uint64 lc_operation_execute(LcProgram *program, const char *sql, int nargs, Oid *types,
+								   Datum *values, bool latest);
+extern void lc_operation_no_lead(LcProgram *program, Datum key);
 
 #endif							/* LIFECYCLE_H */

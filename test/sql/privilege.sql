@@ -244,7 +244,10 @@ SELECT is_empty($$
 SELECT is_empty($$
     SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
     WHERE p.pronamespace = 'lifecycle'::regnamespace AND l.lanname NOT IN ('c', 'internal') AND p.prosqlbody IS NULL
-      AND NOT coalesce(p.proconfig, '{}') @> '{"search_path=pg_catalog, pg_temp"}'$$,
+      AND NOT coalesce(p.proconfig, '{}') @> '{"search_path=pg_catalog, pg_temp"}'
+      -- a procedure that commits cannot have it; it says so itself, first in the body and after each COMMIT
+      AND NOT (p.prokind = 'p' AND p.prosrc LIKE '%COMMIT;%'
+               AND p.prosrc ~ '\mBEGIN\s+(--[^\n]*\s+)?(\w+ := pg_catalog\.current_setting\(''search_path''\);\s+)?SET LOCAL search_path = pg_catalog, pg_temp;')$$,
     'every function that resolves names at run time has its search_path pinned');
 SELECT is_empty($$SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'lifecycle'::regnamespace AND p.prosecdef$$,
                 'none is SECURITY DEFINER');
