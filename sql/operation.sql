@@ -165,8 +165,12 @@ BEGIN
             USING ERRCODE = 'insufficient_privilege',
                   HINT = format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY; for the time of the backfill, or let a superuser call it.', lead_table);
     END IF;
-    EXECUTE (lifecycle.backfill_statements(lead_table, batch)).estimate INTO plan;
-    total := (plan -> 0 -> 'Plan' ->> 'Plan Rows')::bigint;
+    -- the planner's estimate grows with dead rows, such as an earlier call leaves
+    SELECT c.reltuples INTO total FROM pg_class c WHERE c.oid = lead_table;
+    IF total <= 0 THEN
+        EXECUTE (lifecycle.backfill_statements(lead_table, batch)).estimate INTO plan;
+        total := (plan -> 0 -> 'Plan' ->> 'Plan Rows')::bigint;
+    END IF;
     -- where no COMMIT is possible, this fails before anything is done
     COMMIT;
 

@@ -232,7 +232,8 @@ rekey_moves(ByLead *h, Datum lead, Datum surrogate)
 	ExecCloseIndices(rri);
 	ExecDropSingleTupleTableSlot(new);
 	ExecResetTupleTable(estate->es_tupleTable, false);
-	table_close(rri->ri_RelationDesc, NoLock);
+	/* the history, and tables that foreign keys made the triggers write */
+	ExecCloseResultRelations(estate);
 	FreeExecutorState(estate);
 	CommandCounterIncrement();
 	if (has_moves(h, lead))

@@ -635,13 +635,13 @@ decide_backfill(LcProgram *program, Relation rel, TupleTableSlot *oldrow,
 	}
 	if (new->stage < 0)
 		return;
-	catch_up(program, rel, oldrow, new, &last);
-	set_move(new, last.seq, last.at);
 	if (new->score_isnull)
 	{
 		new->score = 0;
 		new->score_isnull = false;
 	}
+	catch_up(program, rel, oldrow, new, &last);
+	set_move(new, last.seq, last.at);
 }
 
 /*
