@@ -209,6 +209,8 @@ BEGIN
                                 (SELECT string_agg(s.status, ', ' ORDER BY s.rank, s.status COLLATE "C")
                                  FROM lifecycle.stage s WHERE s.model = program.model));
     END IF;
+    -- a procedure that called this one goes on in the same transaction
+    PERFORM set_config('search_path', path, true);
 END
 $$;
 

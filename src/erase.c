@@ -230,6 +230,7 @@ rekey_moves(ByLead *h, Datum lead, Datum surrogate)
 	EvalPlanQualEnd(&epq);
 	AfterTriggerEndQuery(estate);
 	ExecCloseIndices(rri);
+	rri->ri_NumIndices = 0;
 	ExecDropSingleTupleTableSlot(new);
 	ExecResetTupleTable(estate->es_tupleTable, false);
 	/* the history, and tables that foreign keys made the triggers write */

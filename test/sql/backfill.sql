@@ -76,12 +76,12 @@ BEGIN;
 CALL lifecycle.backfill('crm.leads');
 \set state :LAST_ERROR_SQLSTATE
 ROLLBACK;
-SELECT is(:'state', '25001', 'nor in a transaction block');
+SELECT is(:'state'::text, '25001', 'nor in a transaction block');
 CREATE FUNCTION inside() RETURNS void LANGUAGE plpgsql AS $$ BEGIN CALL lifecycle.backfill('crm.leads'); END $$;
 SELECT inside();
-SELECT is(:'LAST_ERROR_SQLSTATE', '2D000', 'nor in a function');
+SELECT is(:'LAST_ERROR_SQLSTATE'::text, '2D000', 'nor in a function');
 DO $$ BEGIN CALL lifecycle.backfill('crm.leads'); END $$;
-SELECT is(:'SQLSTATE', '00000', 'but in a DO block');
+SELECT is(:'SQLSTATE'::text, '00000', 'but in a DO block');
 CALL lifecycle.backfill('crm.leads', 0);
 SELECT is(:'LAST_ERROR_SQLSTATE' || ': ' || :'LAST_ERROR_MESSAGE', '22023: batch must be at least 1, not 0', 'a batch holds something');
 CALL lifecycle.backfill('crm.leads', NULL);
@@ -103,7 +103,7 @@ SELECT is(:'LAST_ERROR_SQLSTATE' || ': ' || :'LAST_ERROR_MESSAGE', '42501: row s
 SET ROLE backfill_writer;
 SELECT lifecycle.announce('crm.leads', 'backfill');
 RESET ROLE;
-SELECT is(:'LAST_ERROR_SQLSTATE', '42501', 'only the owner can announce anything');
+SELECT is(:'LAST_ERROR_SQLSTATE'::text, '42501', 'only the owner can announce anything');
 SELECT lifecycle.announce('crm.leads', 'x');
 SELECT is(:'LAST_ERROR_SQLSTATE' || ': ' || :'LAST_ERROR_MESSAGE', '22023: there is no operation "x"', 'and nothing unknown');
 \set ON_ERROR_STOP on
