@@ -146,7 +146,7 @@ SELECT results_eq('SELECT id, seq FROM crm.log ORDER BY id, seq', 'VALUES (1, -1
 
 -- ---- odd names, and every type of key ----
 
-CREATE COLLATION crm.blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+SELECT EXISTS (SELECT FROM pg_collation WHERE collprovider = 'i') AS has_icu \gset
 CREATE DOMAIN crm.code AS text CHECK (VALUE <> '');
 CREATE TYPE crm.colour AS ENUM ('red', 'green', 'blue');
 CREATE PROCEDURE fill(type text, keys text[], batch int) LANGUAGE plpgsql AS $$
@@ -172,7 +172,10 @@ CALL fill('numeric(6,2)', '{1.55,2.5,3}', 1);
 CALL fill('float8', '{0.1,0.30000000000000004,NaN,1e300,-0}', 1);
 CALL fill('text', '{a,B,"",Ä,z,"a b","''\""}', 2);
 CALL fill('text COLLATE "C"', '{a,B,Ä,z,_}', 1);
+\if :has_icu
+CREATE COLLATION crm.blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
 CALL fill('text COLLATE crm.blind', '{a,B,c,D}', 1);
+\endif
 CALL fill('varchar(3)', '{abc,abd,ab}', 1);
 CALL fill('char(3)', '{abc,abd,a}', 1);
 CALL fill('crm.code', '{x,y,z}', 2);
