@@ -331,8 +331,8 @@ find_query_columns(TupleDesc desc, AttrNumber *attno)
 				 errmsg("column \"at\" of the query is of type %s, not timestamp with time zone",
 						format_type_be(type)),
 				 errdetail("Which instant that is would depend on the time zone of each session."),
-				 errhint("Name the time zone, as in: at %sAT TIME ZONE 'UTC' AS at.",
-						 type == DATEOID ? "::timestamp " : "")));
+				 errhint("Name the time zone, as in: at%s AT TIME ZONE 'UTC' AS at.",
+						 type == DATEOID ? "::timestamp" : "")));
 	if (type != TIMESTAMPTZOID)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
@@ -741,13 +741,14 @@ import_lead(Import *import, ImportedLead *lead, Tuplestorestate *store, TupleTab
 			MemoryContextSwitchTo(import->lead_cxt[turn]);
 			if (lead->has_last)
 				keep_last(&lead->last);
+			ExecClearTuple(slot);	/* its tuple may be in the context that goes */
 			MemoryContextReset(import->lead_cxt[1 - turn]);
-			/* the key of the row is in the slot */
 		}
 	}
 	lead->follows = moved && (in_step || row.stage == lead->stage);
 	if (lead->table != NULL)
 		ExecClearTuple(lead->table->slot);
+	ExecClearTuple(slot);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(import->lead_cxt[0]);
 	MemoryContextReset(import->lead_cxt[1]);
@@ -834,7 +835,6 @@ import_batch(Import *import, Tuplestorestate *store, TupleTableSlot *slot)
 	lc_history_end_statement(program);
 	update_leads(import);
 
-	ExecClearTuple(slot);
 	tuplestore_clear(store);
 	import->nleads = 0;
 	MemoryContextSwitchTo(old);
