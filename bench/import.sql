@@ -5,6 +5,8 @@
 --
 -- Called by bench/run with :moves and :rounds in a database of its own.
 CREATE EXTENSION lifecycle;
+SET jit = off;
+SET check_function_bodies = off;
 CREATE TABLE old_moves AS
 SELECT lead, (ARRAY['known', 'mql', 'recycled', 'mql', 'customer'])[n] AS status,
        timestamptz '2020-01-01 00:00+00' + (lead % 1000 + n) * interval '1 day' AS at, 'sales ' || lead % 50 AS actor
@@ -82,7 +84,7 @@ BEGIN
     END LOOP;
 END
 $$;
-SET jit = off;
+
 CALL run(:rounds, :moves);
 SELECT format('| %s moves for %s leads | %s s | %s s | %s (%s..%s) |', :moves, :moves / 5,
               round(percentile_cont(0.5) WITHIN GROUP (ORDER BY f.seconds)::numeric, 2), round(percentile_cont(0.5) WITHIN GROUP (ORDER BY l.seconds)::numeric, 2),
