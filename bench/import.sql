@@ -76,8 +76,8 @@ BEGIN
         SELECT count(*) INTO differences FROM (
             (SELECT lead, seq, cycle, from_status, from_since, to_status, at, cause, actor, session_user_name, source, entered_at, cycle_since, reached FROM leads_history
              EXCEPT SELECT lead, seq, cycle, from_status, from_since, to_status, at, cause, actor, session_user_name, source, entered_at, cycle_since, reached FROM floor_history)
-            UNION ALL (SELECT id, lifecycle_seq, 0, lifecycle_status::text, lifecycle_since, '', now(), '', '', '', source, now(), now(), '{}' FROM leads
-             EXCEPT SELECT id, lifecycle_seq, 0, lifecycle_status::text, lifecycle_since, '', now(), '', '', '', source, now(), now(), '{}' FROM floor_leads)) AS d;
+            UNION ALL (SELECT id, lifecycle_seq, 0, lifecycle_status::text, lifecycle_since, '', now(), '', '', '', source, now(), now(), '{}'::text[] FROM leads
+             EXCEPT SELECT id, lifecycle_seq, 0, lifecycle_status::text, lifecycle_since, '', now(), '', '', '', source, now(), now(), '{}'::text[] FROM floor_leads)) AS d;
         IF differences > 0 OR (SELECT count(*) FROM leads_history) <> moves THEN
             RAISE 'bench: % rows of the histories differ', differences;
         END IF;

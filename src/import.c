@@ -112,6 +112,7 @@ typedef struct Import
 {
 	LcProgram  *program;
 	Oid			key_type;		/* base type of the key */
+	bool		one_by_one;		/* its arrays cannot be unnested into keys */
 	int16		key_len;
 	bool		key_byval;
 	TimestampTz clock;			/* nothing may be later */
@@ -185,7 +186,8 @@ find_conversion(Conversion *c, Oid type, Oid target)
 	fmgr_info(func, &c->out);
 	getTypeInputInfo(target, &func, &c->in_param);
 	fmgr_info(func, &c->in);
-	c->safe = func < FirstNormalObjectId;
+	c->safe = func < FirstNormalObjectId &&
+		(target < FirstNormalObjectId || type_is_enum(target));
 }
 
 /* The value as a string: that of a number without zeros at its end. */
@@ -495,25 +497,27 @@ prepare_statements(Import *import, Relation rel)
 		psprintf(" COLLATE %s", generate_collation_name(program->key_collation)) : pstrdup("");
 	Oid			types[4];
 
-	types[0] = get_array_type(import->key_type);
+	types[0] = import->one_by_one ? import->key_type : get_array_type(import->key_type);
 	types[1] = get_array_type(program->status_type);
 	types[2] = TIMESTAMPTZARRAYOID;
 	types[3] = INT4ARRAYOID;
 	import->lock = SPI_prepare_cursor(
-		psprintf("SELECT l.%s, l.tableoid, l.ctid FROM %s AS l WHERE l.%s %s ANY ($1%s)"
+		psprintf("SELECT l.%s, l.tableoid, l.ctid FROM %s AS l WHERE l.%s %s %s ($1%s)"
 				 " ORDER BY l.%s FOR NO KEY UPDATE OF l",
-				 key, table, key, equal, collate, key),
+				 key, table, key, equal, import->one_by_one ? "" : "ANY", collate, key),
 		1, types, CURSOR_OPT_GENERIC_PLAN);
 	import->update = SPI_prepare_cursor(
 		psprintf("UPDATE %s AS l SET %s = u.status, lifecycle_since = u.since, lifecycle_seq = u.seq,"
 				 " demographic_score = COALESCE(l.demographic_score, 0)"
-				 " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),"
-				 " pg_catalog.unnest($4)) AS u (key, status, since, seq)"
-				 " WHERE l.%s %s u.key%s"
+				 " FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)%s"
+				 " WHERE l.%s %s %s%s"
 				 " RETURNING l.%s, l.%s::pg_catalog.text OPERATOR(pg_catalog.=) u.status::pg_catalog.text"
 				 " AND l.lifecycle_since OPERATOR(pg_catalog.=) u.since"
 				 " AND l.lifecycle_seq OPERATOR(pg_catalog.=) u.seq",
-				 table, status, key, equal, collate, key, status),
+				 table, status,
+				 import->one_by_one ? ") AS u (status, since, seq)" :
+				 ", pg_catalog.unnest($1)) AS u (status, since, seq, key)",
+				 key, equal, import->one_by_one ? "$1" : "u.key", collate, key, status),
 		4, types, CURSOR_OPT_GENERIC_PLAN);
 	if (import->lock == NULL || import->update == NULL)
 		elog(ERROR, "could not prepare statements on %s: %s", table, SPI_result_code_string(SPI_result));
@@ -574,7 +578,7 @@ lock_leads(Import *import)
 
 	for (int i = 0; i < import->nleads; i++)
 		keys[i] = import->leads[i].key;
-	argument = array_of(keys, import->nleads, import->key_type);
+	argument = import->one_by_one ? keys[0] : array_of(keys, import->nleads, import->key_type);
 	if (SPI_execute_plan(import->lock, &argument, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not lock leads of table \"%s\"", import->program->name);
 	rows = SPI_tuptable;
@@ -787,7 +791,7 @@ update_leads(Import *import)
 	}
 	if (n == 0)
 		return;
-	arguments[0] = array_of(columns[0], n, import->key_type);
+	arguments[0] = import->one_by_one ? columns[0][0] : array_of(columns[0], n, import->key_type);
 	arguments[1] = array_of(columns[1], n, program->status_type);
 	arguments[2] = array_of(columns[2], n, TIMESTAMPTZOID);
 	arguments[3] = array_of(columns[3], n, INT4OID);
@@ -862,7 +866,7 @@ import_sorted(Import *import, Tuplesortstate *sort)
 		{
 			MemoryContext old;
 
-			if (import->nleads == BATCH_LEADS)
+			if (import->nleads == (import->one_by_one ? 1 : BATCH_LEADS))
 				import_batch(import, store, stored);
 			lead = &import->leads[import->nleads++];
 			memset(lead, 0, sizeof(*lead));
@@ -934,6 +938,7 @@ lifecycle_import_history(PG_FUNCTION_ARGS)
 	import.result_desc = rsinfo->setDesc;
 	rel = open_lead_table(PG_GETARG_OID(0), &import.program);
 	import.key_type = getBaseType(import.program->key_type);
+	import.one_by_one = !OidIsValid(get_array_type(import.key_type)) || type_is_rowtype(import.key_type);
 	get_typlenbyval(import.key_type, &import.key_len, &import.key_byval);
 	import.clock = GetCurrentTimestamp();
 
