@@ -1,11 +1,14 @@
 -- import_history() of :moves moves, five for each lead, in no order, into an
--- empty history; against the floor: one INSERT ... SELECT with window functions
+-- empty history; against one INSERT ... SELECT with window functions
 -- that makes the very same history rows, and one UPDATE of the leads. Prints the
 -- seconds of both, in turns, and the median ratio. Both histories must be the same.
 --
 -- Called by bench/run with :moves and :rounds in a database of its own.
 CREATE EXTENSION lifecycle;
 SET jit = off;
+-- both may sort in as much memory as the other
+SET work_mem = '64MB';
+SET maintenance_work_mem = '64MB';
 SET check_function_bodies = off;
 CREATE TABLE old_moves AS
 SELECT lead, (ARRAY['known', 'mql', 'recycled', 'mql', 'customer'])[n] AS status,
@@ -66,6 +69,8 @@ DECLARE
 BEGIN
     FOR round IN 1 .. rounds LOOP
         CALL fresh(moves);
+        COMMIT;
+        ANALYZE old_moves, leads, floor_leads;
         COMMIT;
         FOREACH variant IN ARRAY CASE round % 2 WHEN 0 THEN ARRAY['lifecycle', 'floor'] ELSE ARRAY['floor', 'lifecycle'] END LOOP
             started := clock_timestamp();
