@@ -6,7 +6,7 @@
 -- Called by bench/run with :moves and :rounds in a database of its own.
 CREATE EXTENSION lifecycle;
 SET jit = off;
--- both may sort in as much memory as the other
+-- the same memory for the sorts of both
 SET work_mem = '64MB';
 SET maintenance_work_mem = '64MB';
 SET check_function_bodies = off;
