@@ -33,32 +33,20 @@
  * end.  Rows of a history do not change, so that there is nothing inconsistent
  * that such a scan could see.
  *
- * Rows are inserted without privilege checks and without the executor, but
- * ordinary triggers, constraints, generated columns and defaults of the
- * history are honoured, the triggers as the writer.
- *
  *-------------------------------------------------------------------------
  */
 #include "lifecycle.h"
 
 #include "access/genam.h"
-#include "access/heapam.h"
 #include "access/relscan.h"
 #include "access/sysattr.h"
 #include "access/table.h"
 #include "access/tableam.h"
-#include "access/transam.h"
 #include "access/xact.h"
-#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
-#include "executor/nodeModifyTable.h"
 #include "miscadmin.h"
-#include "nodes/execnodes.h"
-#include "optimizer/optimizer.h"
-#include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -100,23 +88,10 @@ static const NeededColumn refused_columns[LC_REFUSED_COLUMNS] =
 	{"at", TIMESTAMPTZOID}, {"actor", TEXTOID},
 };
 
-/* A table that is open for appending. */
-typedef struct Appender
-{
-	Relation	rel;
-	EState	   *estate;
-	ResultRelInfo *rri;
-	bool		has_triggers;	/* others than our guard */
-	bool		has_constraints;	/* others than our NOT NULLs */
-	int			ndefaults;		/* columns that users added, with a default */
-	AttrNumber *default_attno;
-	ExprState **default_state;
-} Appender;
-
 /* A history that is open. */
 typedef struct HistoryTable
 {
-	Appender   *appender;
+	LcAppender   *appender;
 	AttrNumber	attno[LC_HISTORY_COLUMNS];
 	Relation	pkey;
 	IndexScanDesc scan;			/* on the primary key, opened at first look-up */
@@ -159,197 +134,10 @@ static struct
 	int			trigger_depth;	/* at which our trigger will fire */
 }			announced = {0};
 
-/*
- * The subtransaction in which BEFORE triggers of a history are firing right
- * now.  The row that they fire for is neither in the history nor not in it, so
- * no lead may move until they are done.
- */
-static SubTransactionId firing_before = InvalidSubTransactionId;
-
 /* Whether this transaction recorded a move ahead of its own AFTER trigger. */
 static bool recorded_ahead = false;
 
 static void write_collected(void);
-
-/* ---- a table open for appending ---- */
-
-/*
- * Whether the list has enabled triggers beside those of this extension.  The
- * list must be a copy: looking at the functions may reload the relation's own.
- */
-static bool
-has_users_triggers(TriggerDesc *triggers, bool after_only)
-{
-	if (triggers == NULL)
-		return false;
-	for (int i = 0; i < triggers->numtriggers; i++)
-	{
-		Trigger    *t = &triggers->triggers[i];
-
-		if (t->tgenabled == TRIGGER_DISABLED)
-			continue;
-		if (after_only && (t->tgisinternal || !TRIGGER_FOR_AFTER(t->tgtype)))
-			continue;
-		if (get_func_namespace(t->tgfoid) != lc_schema())
-			return true;
-	}
-	return false;
-}
-
-/*
- * Open the table for appending, in the current memory context.  The lock is
- * kept to the end of the transaction.
- */
-static Appender *
-open_appender(Oid relid, bool has_triggers, bool has_constraints)
-{
-	Appender   *a = palloc0(sizeof(Appender));
-	TupleDesc	desc;
-
-	a->rel = table_open(relid, RowExclusiveLock);
-	if (a->rel->rd_rel->relkind != RELKIND_RELATION)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a plain table", RelationGetRelationName(a->rel)),
-				 errhint("Lifecycle writes plain tables only.")));
-	a->estate = CreateExecutorState();
-	/* the server allocates the struct: its size differs between minor releases */
-	a->rri = ExecGetTriggerResultRel(a->estate, relid, NULL);
-	ExecOpenIndices(a->rri, false);
-	a->has_triggers = has_triggers;
-	a->has_constraints = has_constraints;
-	if (has_triggers)
-	{
-		/* the guard is for others; the list is this struct's own copy */
-		for (int i = 0; i < a->rri->ri_TrigDesc->numtriggers; i++)
-		{
-			Trigger    *t = &a->rri->ri_TrigDesc->triggers[i];
-
-			if (get_func_namespace(t->tgfoid) == lc_schema())
-				t->tgenabled = TRIGGER_DISABLED;
-		}
-	}
-
-	desc = RelationGetDescr(a->rel);
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(desc, i);
-		Node	   *expr;
-
-		/* a default of the column, its identity, or a domain's default */
-		if (att->attisdropped || att->attgenerated ||
-			(!att->atthasdef && !att->attidentity && att->atttypid < FirstNormalObjectId))
-			continue;
-		if ((expr = build_column_default(a->rel, i + 1)) != NULL)
-		{
-			if (a->default_attno == NULL)
-			{
-				a->default_attno = palloc(desc->natts * sizeof(AttrNumber));
-				a->default_state = palloc(desc->natts * sizeof(ExprState *));
-			}
-			a->default_attno[a->ndefaults] = i + 1;
-			a->default_state[a->ndefaults++] = ExecPrepareExpr((Expr *) expr, a->estate);
-		}
-	}
-	return a;
-}
-
-static void
-close_appender(Appender *a)
-{
-	ExecCloseIndices(a->rri);
-	ExecResetTupleTable(a->estate->es_tupleTable, false);
-	table_close(a->rri->ri_RelationDesc, NoLock);
-	FreeExecutorState(a->estate);
-	table_close(a->rel, NoLock);
-	pfree(a);
-}
-
-/* An empty row to be filled in: NULLs, and the defaults of users' columns. */
-static void
-prepare_row(Appender *a, TupleTableSlot *slot)
-{
-	ExecClearTuple(slot);
-	memset(slot->tts_values, 0, slot->tts_tupleDescriptor->natts * sizeof(Datum));
-	memset(slot->tts_isnull, true, slot->tts_tupleDescriptor->natts * sizeof(bool));
-	for (int i = 0; i < a->ndefaults; i++)
-	{
-		AttrNumber	attno = a->default_attno[i];
-
-		slot->tts_values[attno - 1] =
-			ExecEvalExprSwitchContext(a->default_state[i], GetPerTupleExprContext(a->estate),
-									  &slot->tts_isnull[attno - 1]);
-	}
-}
-
-/*
- * Insert the rows: what the executor would do with them, except for the
- * privilege check.  Rows are visible to the next command when this returns.
- */
-static void
-insert_rows(Appender *a, TupleTableSlot **slots, int n)
-{
-	Relation	rel = a->rel;
-	ResultRelInfo *rri = a->rri;
-	TriggerDesc *triggers = a->has_triggers ? rri->ri_TrigDesc : NULL;
-	TupleConstr *constr = a->has_constraints ? RelationGetDescr(rel)->constr : NULL;
-	TransitionCaptureState *transition = NULL;
-	CommandId	cid;
-
-	if (triggers != NULL)
-	{
-		AfterTriggerBeginQuery();
-		firing_before = GetCurrentSubTransactionId();
-		ExecBSInsertTriggers(a->estate, rri);
-		transition = MakeTransitionCaptureState(triggers, RelationGetRelid(rel), CMD_INSERT);
-	}
-	for (int i = 0; i < n; i++)
-	{
-		if (triggers != NULL && triggers->trig_insert_before_row &&
-			!ExecBRInsertTriggers(a->estate, rri, slots[i]))
-			ereport(ERROR,
-					(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
-					 errmsg("a trigger on \"%s\" suppressed a row", RelationGetRelationName(rel)),
-					 errdetail("A move is recorded in the transaction that makes it, or not made."),
-					 errhint("Raise an error in the trigger to refuse the move."),
-					 errtable(rel)));
-		slots[i]->tts_tableOid = RelationGetRelid(rel);
-		if (constr != NULL && constr->has_generated_stored)
-			ExecComputeStoredGenerated(rri, a->estate, slots[i], CMD_INSERT);
-		if (constr != NULL)
-			ExecConstraints(rri, slots[i], a->estate);
-	}
-	firing_before = InvalidSubTransactionId;
-	cid = GetCurrentCommandId(true);
-	if (n == 1)
-		table_tuple_insert(rel, slots[0], cid, 0, NULL);
-	else
-	{
-		BulkInsertState bulk = GetBulkInsertState();
-		MemoryContext old = MemoryContextSwitchTo(GetPerTupleMemoryContext(a->estate));
-
-		table_multi_insert(rel, slots, n, cid, 0, bulk);
-		MemoryContextSwitchTo(old);
-		FreeBulkInsertState(bulk);
-	}
-	for (int i = 0; i < n; i++)
-	{
-		List	   *recheck = NIL;
-
-		if (rri->ri_NumIndices > 0)
-			recheck = lc_insert_index_tuples(rri, slots[i], a->estate);
-		if (triggers != NULL)
-			ExecARInsertTriggers(a->estate, rri, slots[i], recheck, transition);
-		list_free(recheck);
-		ResetPerTupleExprContext(a->estate);
-		CHECK_FOR_INTERRUPTS();
-	}
-	if (triggers != NULL)
-	{
-		ExecASInsertTriggers(a->estate, rri, transition);
-		AfterTriggerEndQuery(a->estate);
-	}
-}
 
 /* ---- a history open for appending and looking up ---- */
 
@@ -411,7 +199,7 @@ learn_history(LcProgram *program)
 	find_columns(program, refused, refused_columns, LC_REFUSED_COLUMNS, program->refused_attno);
 	table_close(refused, NoLock);
 	triggers = CopyTriggerDesc(rel->trigdesc);
-	program->history_has_triggers = has_users_triggers(triggers, false);
+	program->history_has_triggers = lc_has_users_triggers(triggers, false);
 	constr = RelationGetDescr(rel)->constr;
 	program->users_look =
 		(program->history_has_triggers && triggers->trig_insert_before_row) ||
@@ -423,7 +211,7 @@ learn_history(LcProgram *program)
 	table_close(rel, NoLock);
 
 	leads = table_open(program->relid, NoLock);
-	program->users_look = program->users_look || has_users_triggers(CopyTriggerDesc(leads->trigdesc), true);
+	program->users_look = program->users_look || lc_has_users_triggers(CopyTriggerDesc(leads->trigdesc), true);
 	table_close(leads, NoLock);
 	lc_partition_learn(program);
 	program->history_known = true;
@@ -435,7 +223,7 @@ open_known_history(Oid relid, const AttrNumber *attno, bool has_triggers, bool h
 {
 	HistoryTable *h = palloc0(sizeof(HistoryTable));
 
-	h->appender = open_appender(relid, has_triggers, has_constraints);
+	h->appender = lc_append_open(relid, has_triggers, has_constraints);
 	memcpy(h->attno, attno, sizeof(h->attno));
 	h->session_user_name = CStringGetTextDatum(GetUserNameFromId(GetSessionUserId(), false));
 	return h;
@@ -459,22 +247,8 @@ close_history(HistoryTable *h)
 		index_close(h->pkey, NoLock);
 		ExecDropSingleTupleTableSlot(h->found);
 	}
-	close_appender(h->appender);
+	lc_append_close(h->appender);
 	pfree(h);
-}
-
-static void
-set_text(TupleTableSlot *slot, AttrNumber attno, const text *value)
-{
-	slot->tts_values[attno - 1] = PointerGetDatum(value);
-	slot->tts_isnull[attno - 1] = value == NULL;
-}
-
-static void
-set_datum(TupleTableSlot *slot, AttrNumber attno, Datum value, bool isnull)
-{
-	slot->tts_values[attno - 1] = value;
-	slot->tts_isnull[attno - 1] = isnull;
 }
 
 /* Put a copy of the move into the slot. */
@@ -483,30 +257,30 @@ fill_row(HistoryTable *h, TupleTableSlot *slot, const LcMove *move)
 {
 	const AttrNumber *a = h->attno;
 
-	prepare_row(h->appender, slot);
-	set_datum(slot, a[H_LEAD], move->lead, false);
-	set_datum(slot, a[H_SEQ], Int32GetDatum(move->seq), false);
-	set_datum(slot, a[H_CYCLE], Int32GetDatum(move->cycle), false);
-	set_text(slot, a[H_FROM_STATUS], move->from_status);
-	set_datum(slot, a[H_FROM_SINCE], TimestampTzGetDatum(move->from_since), move->from_status == NULL);
-	set_text(slot, a[H_TO_STATUS], move->to_status);
-	set_datum(slot, a[H_AT], TimestampTzGetDatum(move->at), false);
-	set_text(slot, a[H_CAUSE], cstring_to_text(move->cause));
-	set_text(slot, a[H_RULE], move->rule ? cstring_to_text(move->rule) : NULL);
-	set_text(slot, a[H_ACTOR], move->actor);
-	set_datum(slot, a[H_SESSION_USER_NAME], h->session_user_name, false);
-	set_text(slot, a[H_REASON], move->reason);
-	set_datum(slot, a[H_DEMOGRAPHIC_SCORE], Float8GetDatum(move->demographic_score),
+	lc_append_prepare(h->appender, slot);
+	lc_append_set(slot, a[H_LEAD], move->lead, false);
+	lc_append_set(slot, a[H_SEQ], Int32GetDatum(move->seq), false);
+	lc_append_set(slot, a[H_CYCLE], Int32GetDatum(move->cycle), false);
+	lc_append_set_text(slot, a[H_FROM_STATUS], move->from_status);
+	lc_append_set(slot, a[H_FROM_SINCE], TimestampTzGetDatum(move->from_since), move->from_status == NULL);
+	lc_append_set_text(slot, a[H_TO_STATUS], move->to_status);
+	lc_append_set(slot, a[H_AT], TimestampTzGetDatum(move->at), false);
+	lc_append_set_text(slot, a[H_CAUSE], cstring_to_text(move->cause));
+	lc_append_set_text(slot, a[H_RULE], move->rule ? cstring_to_text(move->rule) : NULL);
+	lc_append_set_text(slot, a[H_ACTOR], move->actor);
+	lc_append_set(slot, a[H_SESSION_USER_NAME], h->session_user_name, false);
+	lc_append_set_text(slot, a[H_REASON], move->reason);
+	lc_append_set(slot, a[H_DEMOGRAPHIC_SCORE], Float8GetDatum(move->demographic_score),
 			  move->demographic_score_isnull);
 	/* no signals yet: nobody has behaved */
-	set_datum(slot, a[H_BEHAVIOR_SCORE], Float8GetDatum(0), false);
-	set_datum(slot, a[H_SOURCE], move->source, move->source_isnull);
-	set_datum(slot, a[H_COHORT], Int32GetDatum(move->cohort), move->cohort_isnull);
-	set_datum(slot, a[H_VALUE], move->value, move->value_isnull);
-	set_datum(slot, a[H_ENTERED_AT], TimestampTzGetDatum(move->entered_at), false);
-	set_datum(slot, a[H_CYCLE_SINCE], TimestampTzGetDatum(move->cycle_since), false);
-	set_datum(slot, a[H_REACHED], PointerGetDatum(move->reached), false);
-	set_datum(slot, a[H_RECORDED_AT], TimestampTzGetDatum(GetCurrentTimestamp()), false);
+	lc_append_set(slot, a[H_BEHAVIOR_SCORE], Float8GetDatum(0), false);
+	lc_append_set(slot, a[H_SOURCE], move->source, move->source_isnull);
+	lc_append_set(slot, a[H_COHORT], Int32GetDatum(move->cohort), move->cohort_isnull);
+	lc_append_set(slot, a[H_VALUE], move->value, move->value_isnull);
+	lc_append_set(slot, a[H_ENTERED_AT], TimestampTzGetDatum(move->entered_at), false);
+	lc_append_set(slot, a[H_CYCLE_SINCE], TimestampTzGetDatum(move->cycle_since), false);
+	lc_append_set(slot, a[H_REACHED], PointerGetDatum(move->reached), false);
+	lc_append_set(slot, a[H_RECORDED_AT], TimestampTzGetDatum(GetCurrentTimestamp()), false);
 	ExecStoreVirtualTuple(slot);
 	/* the values may be in memory that the next evaluation reuses */
 	ExecMaterializeSlot(slot);
@@ -524,7 +298,7 @@ insert_moves(HistoryTable *h, TupleTableSlot **slots, int n)
 
 	PG_TRY();
 	{
-		insert_rows(h->appender, slots, n);
+		lc_append_insert(h->appender, slots, n);
 	}
 	PG_CATCH();
 	{
@@ -799,8 +573,7 @@ lc_history_end_subtransaction(bool commit, SubTransactionId mine, SubTransaction
 {
 	if (announced.owner == mine)
 		announced.program_id = 0;
-	if (firing_before == mine)
-		firing_before = commit ? parent : InvalidSubTransactionId;
+	lc_append_end_subtransaction(commit, mine, parent);
 	while (!commit && frames != NULL && frames->owner == mine)
 		drop_frame(frames);
 	for (Frame *f = frames; f != NULL; f = f->outer)
@@ -822,7 +595,7 @@ lc_history_end_subtransaction(bool commit, SubTransactionId mine, SubTransaction
 void
 lc_history_end_transaction(bool commit)
 {
-	firing_before = InvalidSubTransactionId;
+	lc_append_end_subtransaction(false, InvalidSubTransactionId, InvalidSubTransactionId);
 	announced.program_id = 0;
 	recorded_ahead = false;
 	if (commit && frames != NULL)
@@ -853,7 +626,7 @@ lc_history_append(LcProgram *program, const LcMove *move)
 	HistoryTable *h;
 	TupleTableSlot *slot;
 
-	if (firing_before != InvalidSubTransactionId)
+	if (lc_append_is_firing())
 		ereport(ERROR,
 				(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
 				 errmsg("a lead of table \"%s\" cannot move while a BEFORE trigger of a history fires",
@@ -1097,26 +870,26 @@ lc_history_refuse(LcProgram *program, Datum lead, const char *from_status,
 				  const char *to_status, TimestampTz at, text *actor)
 {
 	const AttrNumber *attno = program->refused_attno;
-	Appender   *a;
+	LcAppender   *a;
 	TupleTableSlot *slot;
 	Relation	rel;
 
 	if (!program->history_known)
 		learn_history(program);
 	rel = table_open(program->refused, RowExclusiveLock);
-	a = open_appender(program->refused, has_users_triggers(CopyTriggerDesc(rel->trigdesc), false), true);
+	a = lc_append_open(program->refused, lc_has_users_triggers(CopyTriggerDesc(rel->trigdesc), false), true);
 	table_close(rel, NoLock);
 	slot = table_slot_create(a->rel, NULL);
-	prepare_row(a, slot);
-	set_datum(slot, attno[0], lead, false);
-	set_text(slot, attno[1], from_status ? cstring_to_text(from_status) : NULL);
-	set_text(slot, attno[2], to_status ? cstring_to_text(to_status) : NULL);
-	set_datum(slot, attno[3], TimestampTzGetDatum(at), false);
-	set_text(slot, attno[4], actor);
+	lc_append_prepare(a, slot);
+	lc_append_set(slot, attno[0], lead, false);
+	lc_append_set_text(slot, attno[1], from_status ? cstring_to_text(from_status) : NULL);
+	lc_append_set_text(slot, attno[2], to_status ? cstring_to_text(to_status) : NULL);
+	lc_append_set(slot, attno[3], TimestampTzGetDatum(at), false);
+	lc_append_set_text(slot, attno[4], actor);
 	ExecStoreVirtualTuple(slot);
-	insert_rows(a, &slot, 1);
+	lc_append_insert(a, &slot, 1);
 	ExecDropSingleTupleTableSlot(slot);
-	close_appender(a);
+	lc_append_close(a);
 }
 
 /* ---- the guard ---- */

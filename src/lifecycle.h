@@ -171,6 +171,31 @@ extern Oid	lc_partition_parent(Oid relid);
 extern void lc_partition_learn(LcProgram *program);
 extern bool lc_partition_is_below(const LcProgram *program, Oid relid);
 
+/* ---- append.c: rows appended to a table ---- */
+
+/* A table that is open for appending. */
+typedef struct LcAppender
+{
+	Relation	rel;
+	EState	   *estate;
+	ResultRelInfo *rri;
+	bool		has_triggers;	/* others than our guard */
+	bool		has_constraints;	/* others than our NOT NULLs */
+	int			ndefaults;		/* columns that users added, with a default */
+	AttrNumber *default_attno;
+	ExprState **default_state;
+} LcAppender;
+
+extern bool lc_has_users_triggers(TriggerDesc *triggers, bool after_only);
+extern LcAppender *lc_append_open(Oid relid, bool has_triggers, bool has_constraints);
+extern void lc_append_close(LcAppender *a);
+extern void lc_append_prepare(LcAppender *a, TupleTableSlot *slot);
+extern void lc_append_set(TupleTableSlot *slot, AttrNumber attno, Datum value, bool isnull);
+extern void lc_append_set_text(TupleTableSlot *slot, AttrNumber attno, const text *value);
+extern void lc_append_insert(LcAppender *a, TupleTableSlot **slots, int n);
+extern bool lc_append_is_firing(void);
+extern void lc_append_end_subtransaction(bool commit, SubTransactionId mine, SubTransactionId parent);
+
 /* ---- history.c: append, look up, guard ---- */
 
 /* One row of history, as it is written. */
