@@ -271,7 +271,7 @@ fill_row(HistoryTable *h, TupleTableSlot *slot, const LcMove *move)
 	lc_append_set(slot, a[H_SESSION_USER_NAME], h->session_user_name, false);
 	lc_append_set_text(slot, a[H_REASON], move->reason);
 	lc_append_set(slot, a[H_DEMOGRAPHIC_SCORE], Float8GetDatum(move->demographic_score),
-			  move->demographic_score_isnull);
+				  move->demographic_score_isnull);
 	/* no signals yet: nobody has behaved */
 	lc_append_set(slot, a[H_BEHAVIOR_SCORE], Float8GetDatum(0), false);
 	lc_append_set(slot, a[H_SOURCE], move->source, move->source_isnull);
@@ -836,7 +836,7 @@ lc_history_reached(LcProgram *program, Datum lead, int32 voided)
 	}
 	/* nothing of the running cycle counts: all that is there is of earlier ones */
 	if (reached != NULL && found && cycle != move.cycle)
-		reached = lc_reached_close(reached);
+		reached = lc_reached_add(reached, NULL, true);
 	return reached;
 }
 

@@ -337,7 +337,7 @@ record_entry(LcProgram *program, Relation rel, TupleTableSlot *row, const LcLead
 
 		lc_history_note_ahead();
 		lc_record_move(program, row, &lead, &last, true, LC_NO_STAGE, last.seq + 1,
-					Min(left, lead.since), "delete", NULL);
+					   Min(left, lead.since), "delete", NULL);
 	}
 	check_stored(program, rel, &lead, has_last ? &last : NULL);
 	require_reason(program, rel, row, lead.key, lead.stage);
@@ -430,8 +430,8 @@ catch_up(LcProgram *program, Relation rel, TupleTableSlot *row, const LcLead *le
 		/* overtaken on its way in, and met again before it was recorded */
 		lc_history_note_ahead();
 		lc_record_move(program, row, lead, last, has_last, lead->stage,
-					has_last ? last->seq + 1 : 1,
-					has_last ? Max(lead->since, last->at) : lead->since, "entry", NULL);
+					   has_last ? last->seq + 1 : 1,
+					   has_last ? Max(lead->since, last->at) : lead->since, "entry", NULL);
 	}
 	else if (!has_last || last->to_status == NULL)
 	{
@@ -440,7 +440,7 @@ catch_up(LcProgram *program, Relation rel, TupleTableSlot *row, const LcLead *le
 		if (program->entered != NULL)
 			entered = Min(lc_time_of_entry(program, row, lead->key, has_last ? last : NULL), now);
 		lc_record_move(program, row, lead, last, has_last, program->model->first,
-					has_last ? last->seq + 1 : 1, entered, "backfill", NULL);
+					   has_last ? last->seq + 1 : 1, entered, "backfill", NULL);
 	}
 	if (VARSIZE_ANY_EXHDR(last->to_status) != VARSIZE_ANY_EXHDR(stage->label) ||
 		memcmp(VARDATA_ANY(last->to_status), VARDATA_ANY(stage->label),
@@ -777,7 +777,7 @@ record_removal(LcProgram *program, TupleTableSlot *row)
 	if (lc_history_last(program, old.key, &last) && last.to_status != NULL &&
 		!(old.seq_isnull && last.own))
 		lc_record_move(program, row, &old, &last, true, LC_NO_STAGE, last.seq + 1,
-					lc_time_of_move(program, old.key, last.at), "delete", NULL);
+					   lc_time_of_move(program, old.key, last.at), "delete", NULL);
 }
 
 /*

@@ -71,7 +71,6 @@ extern bool lc_model_move_is_legal(const LcModel *model, int from, int to);
 extern char *lc_model_statuses(const LcModel *model, uint64 mask);
 extern bool lc_model_touches_path(const LcModel *model, ArrayType *reached);
 extern ArrayType *lc_reached_of(text *label);
-extern ArrayType *lc_reached_close(ArrayType *reached);
 extern ArrayType *lc_reached_add(ArrayType *reached, text *label, bool new_cycle);
 
 /* ---- expr.c: a user's SQL expression over one row ---- */

@@ -237,34 +237,10 @@ lc_reached_of(text *label)
 	return construct_array(&d, 1, TEXTOID, -1, false, TYPALIGN_INT);
 }
 
-/* The same statuses, none of which the running cycle has reached. */
-ArrayType *
-lc_reached_close(ArrayType *reached)
-{
-	Datum	   *elements;
-	bool	   *nulls;
-	Datum	   *out;
-	bool	   *outnulls;
-	int			n;
-	int			in_cycle;
-	int			k = 1;
-	int			lbound = 1;
-
-	split_reached(reached, &elements, &nulls, &n, &in_cycle);
-	out = palloc0((n + 1) * sizeof(Datum));
-	outnulls = palloc0((n + 1) * sizeof(bool));
-	outnulls[0] = true;
-	for (int i = 0; i < n; i++)
-	{
-		if (!nulls[i])
-			out[k++] = elements[i];
-	}
-	return construct_md_array(out, outnulls, 1, &k, &lbound, TEXTOID, -1, false, TYPALIGN_INT);
-}
-
 /*
  * What is reached after a visit to the status began, in the same or in a new
- * cycle.  Gives back its argument where nothing changes.
+ * cycle.  Gives back its argument where nothing changes.  Without a status: a
+ * new cycle that has reached nothing yet.
  */
 ArrayType *
 lc_reached_add(ArrayType *reached, text *label, bool new_cycle)
@@ -295,11 +271,12 @@ lc_reached_add(ArrayType *reached, text *label, bool new_cycle)
 		for (int i = 0; i < in_cycle; i++)
 			out[k++] = elements[i];
 	}
-	out[k++] = PointerGetDatum(label);
+	if (label != NULL)
+		out[k++] = PointerGetDatum(label);
 	outnulls[k++] = true;
 	for (int i = new_cycle ? 0 : in_cycle; i < n; i++)
 	{
-		if (!nulls[i] && !same_label(elements[i], label))
+		if (!nulls[i] && (label == NULL || !same_label(elements[i], label)))
 			out[k++] = elements[i];
 	}
 	if (outnulls[k - 1])
