@@ -296,6 +296,7 @@ typedef struct LcClaim
 } LcClaim;
 
 extern void lc_lead_read(LcProgram *program, TupleTableSlot *slot, LcLead *lead);
+extern void lc_lead_set_move(LcLead *lead, int32 seq, TimestampTz at);
 extern TimestampTz lc_moment(LcProgram *program, bool *is_set);
 extern TimestampTz lc_time_of_move(LcProgram *program, Datum key, TimestampTz last);
 extern TimestampTz lc_time_of_entry(LcProgram *program, TupleTableSlot *row, Datum key,
@@ -314,5 +315,18 @@ extern char *lc_operation_is_lead(LcProgram *program, Oid relid);
 extern uint64 lc_operation_execute(LcProgram *program, const char *sql, int nargs, Oid *types,
 								   Datum *values, bool latest);
 extern void lc_operation_no_lead(LcProgram *program, Datum key);
+
+/* ---- record.c: what a lead's row and its history owe each other ---- */
+
+extern void lc_reject_interference(LcProgram *program, Relation rel, const LcLead *lead, const char *detail);
+extern void lc_check_stored(LcProgram *program, Relation rel, const LcLead *lead, const LcLastMove *last);
+extern void lc_record_entry(LcProgram *program, Relation rel, TupleTableSlot *row, const LcLead *stored,
+							bool is_current);
+extern void lc_decide_entry(LcProgram *program, TupleTableSlot *row, LcLead *lead);
+extern void lc_record_correction(LcProgram *program, TupleTableSlot *row, const LcLead *lead,
+								 LcLastMove *last, const char *reason);
+extern void lc_catch_up(LcProgram *program, Relation rel, TupleTableSlot *row, const LcLead *lead,
+						LcLastMove *last);
+extern void lc_require_reason(LcProgram *program, Relation rel, TupleTableSlot *row, Datum key, int stage);
 
 #endif							/* LIFECYCLE_H */

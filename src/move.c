@@ -29,6 +29,18 @@ lc_lead_read(LcProgram *program, TupleTableSlot *slot, LcLead *lead)
 	lead->score = DatumGetFloat8(slot_getattr(slot, program->score, &lead->score_isnull));
 }
 
+/*
+ * Note in the row's state that a move was made.
+ */
+void
+lc_lead_set_move(LcLead *lead, int32 seq, TimestampTz at)
+{
+	lead->seq = seq;
+	lead->seq_isnull = false;
+	lead->since = at;
+	lead->since_isnull = false;
+}
+
 /* ---- time ---- */
 
 /*
