@@ -15,7 +15,7 @@ CREATE SCHEMA property;
 
 CREATE TABLE property.config (
     round int, model text, status_type text, on_illegal text, meddling text, replays boolean, entered boolean,
-    batch_history text, partitions text);
+    batch_history text, partitions text, imports boolean);
 -- the leads as they were when last looked at
 CREATE UNLOGGED TABLE property.lead (
     id int PRIMARY KEY, incarnation bigint, status text, source text, amount numeric, entered timestamptz);
@@ -32,6 +32,12 @@ CREATE TABLE property.outcome (
 CREATE SEQUENCE property.incarnation;
 CREATE SEQUENCE property.statements;
 CREATE SEQUENCE property.failures;
+
+-- what import_history() must report and what it did
+CREATE UNLOGGED TABLE property.must_report (lead text, status text, at timestamptz, problem text, imported boolean);
+CREATE UNLOGGED TABLE property.reported (LIKE property.must_report);
+-- the imports' rows by what they must come to
+CREATE TABLE property.imported (problem text PRIMARY KEY, n bigint);
 
 -- What a statement means to do with one lead: (I)nsert, (U)pdate, (D)elete.
 CREATE TYPE property.intent AS (id int, action "char", status text);
@@ -71,9 +77,11 @@ CREATE FUNCTION property.last_move(lead int) RETURNS property.move
 -- Where a key comes back in the statement that removes it, the removal is not
 -- known when the entry is judged (it could be another session's, and later than
 -- now()): any time between the right one and the clock's is right there. That
--- is "since", the time that the lead's row says.
+-- is "since", the time that the lead's row says. "dated" is the time of an
+-- imported move.
 CREATE FUNCTION property.record(
-    lead int, status text, cause text, source text, value numeric, entered timestamptz, since timestamptz DEFAULT NULL)
+    lead int, status text, cause text, source text, value numeric, entered timestamptz, since timestamptz DEFAULT NULL,
+    dated timestamptz DEFAULT NULL)
     RETURNS void LANGUAGE plpgsql
 AS $$
 #variable_conflict use_variable
@@ -88,10 +96,11 @@ BEGIN
     next.from_since := CASE WHEN last.to_status IS NOT NULL THEN last.at END;
     next.to_status := status;
     next.cause := cause;
-    next.at := CASE WHEN replay IS NOT NULL THEN replay
+    next.at := CASE WHEN dated IS NOT NULL THEN dated
+                    WHEN replay IS NOT NULL THEN replay
                     WHEN last.to_status IS NULL AND entered <= now() THEN greatest(entered, last.at)
                     ELSE greatest(now(), last.at) END;
-    IF replay IS NULL AND since BETWEEN next.at AND clock_timestamp() THEN
+    IF replay IS NULL AND dated IS NULL AND since BETWEEN next.at AND clock_timestamp() THEN
         next.at := since;
     END IF;
     next.cycle := CASE

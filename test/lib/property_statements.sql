@@ -212,6 +212,118 @@ BEGIN
 END
 $$;
 
+-- A row of an import: any lead, there or not, any status, any time.
+CREATE TYPE property.dated_row AS (lead text, status text, at timestamptz);
+
+-- Rows of some leads, several of each and in no order, of which many are to be
+-- refused. Times are on a coarse grid around the lead's last move, so that some
+-- are alike; while the past is replayed they do not run ahead of it by far.
+CREATE FUNCTION property.some_rows() RETURNS property.dated_row[]
+    LANGUAGE plpgsql
+AS $$
+DECLARE
+    replay timestamptz := nullif(current_setting('lifecycle.at', true), '')::timestamptz;
+    ids int[] := property.some_ids(2) || ARRAY(SELECT l.id FROM property.lead l ORDER BY md5(l.id::text || property.below(1000)) LIMIT 4) || 11;
+    rows property.dated_row[] := '{}';
+    one property.dated_row;
+    id int;
+    base timestamptz;
+    roll int;
+BEGIN
+    FOR i IN 1 .. 1 + property.below(12) LOOP
+        id := ids[1 + property.below(cardinality(ids))];
+        base := coalesce((property.last_move(id)).at, replay, timestamptz '2020-01-01 00:00+00');
+        roll := property.below(100);
+        one.lead := CASE WHEN roll < 94 THEN id::text WHEN roll < 96 THEN 'nobody' WHEN roll < 98 THEN '99999999999' END;
+        one.status := CASE WHEN property.below(30) = 0 THEN NULL WHEN property.below(2) = 0 THEN property.some_status(id) ELSE property.one_of(property.statuses()) END;
+        roll := property.below(100);
+        one.at := CASE WHEN roll < 3 THEN NULL
+                       WHEN roll < 6 THEN now() + interval '1 day'
+                       WHEN roll < 8 THEN 'infinity'
+                       WHEN roll < 10 THEN '-infinity'
+                       WHEN replay IS NULL AND roll < CASE WHEN base < now() - interval '1 day' THEN 40 ELSE 95 END THEN base + (now() - base) * (property.below(5) / 4.0)
+                       ELSE base + interval '5 minutes' * (property.below(7) - 1) END;
+        rows := rows || one;
+    END LOOP;
+    RETURN rows;
+END
+$$;
+
+-- Imports some rows, with what must come of each written down first, lead by
+-- lead in the order of time and, where that is the same, of the query.
+CREATE FUNCTION property.run_import() RETURNS void
+    LANGUAGE plpgsql
+AS $$
+DECLARE
+    rows property.dated_row[] := property.some_rows();
+    numbers boolean;
+    query text;
+    one record;
+    known property.lead;
+    last property.move;
+    why text;
+    wrong text;
+BEGIN
+    PERFORM nextval('property.statements');
+    TRUNCATE property.must_report, property.reported;
+    numbers := property.below(2) = 0
+        AND NOT EXISTS (SELECT FROM unnest(rows) AS r WHERE r.lead !~ '^[0-9]+$');
+    SELECT string_agg(format('SELECT %L::%s AS lead, %L AS status, %L::timestamptz AS at', r.lead, CASE WHEN numbers THEN 'int8' ELSE 'text' END,
+                             r.status, r.at), ' UNION ALL ' ORDER BY r.n)
+    INTO query FROM unnest(rows) WITH ORDINALITY AS r (lead, status, at, n);
+
+    FOR one IN
+        SELECT r.*, CASE WHEN r.lead ~ '^[0-9]{1,9}$' THEN r.lead::int END AS id
+        FROM unnest(rows) WITH ORDINALITY AS r (lead, status, at, n) ORDER BY id, r.at, r.n
+    LOOP
+        SELECT * INTO known FROM property.lead o WHERE o.id = one.id;
+        last := property.last_move(one.id);
+        why := CASE WHEN one.lead IS NULL THEN 'lead is null'
+                    WHEN known.id IS NULL THEN 'unknown lead'
+                    WHEN one.status IS NULL THEN 'status is null'
+                    WHEN one.status <> ALL (property.statuses())
+                        THEN format('"%s" is not a status of model "%s"', one.status, (SELECT c.model FROM property.config c))
+                    WHEN one.at IS NULL THEN 'at is null'
+                    WHEN NOT isfinite(one.at) THEN 'at is not finite'
+                    WHEN one.at > clock_timestamp() THEN 'at is in the future'
+                    WHEN one.at < last.at THEN format('before the lead''s last move, at %s', last.at)
+                    WHEN one.status = last.to_status THEN format('the lead is "%s" already', one.status) END;
+        IF why IS NOT NULL THEN
+            INSERT INTO property.must_report VALUES (one.lead, one.status, one.at, why, false);
+            CONTINUE;
+        END IF;
+        IF last.to_status IS NOT NULL AND one.status <> ALL (property.legal(last.to_status)) THEN
+            INSERT INTO property.must_report VALUES (one.lead, one.status, one.at,
+                format('model "%s" has no transition from "%s" to "%s"', (SELECT c.model FROM property.config c), last.to_status, one.status), true);
+        END IF;
+        PERFORM property.record(one.id, one.status, 'import', known.source, known.amount, NULL, dated => one.at);
+        UPDATE property.lead o SET status = one.status WHERE o.id = one.id;
+    END LOOP;
+
+    INSERT INTO property.reported SELECT * FROM lifecycle.import_history('property.leads', query);
+    SELECT string_agg(d::text, '; ') INTO wrong
+    FROM ((SELECT 'not reported', r.* FROM (TABLE property.must_report EXCEPT ALL TABLE property.reported) AS r)
+          UNION ALL
+          (SELECT 'reported', r.* FROM (TABLE property.reported EXCEPT ALL TABLE property.must_report) AS r)) AS d;
+    IF wrong IS NOT NULL THEN
+        RAISE EXCEPTION 'import: %: %', wrong, query;
+    END IF;
+    SELECT string_agg(format('lead %s is %s, not %s', o.id, coalesce(n.status::text, '(null)'), coalesce(o.status, '(null)')), ', ') INTO wrong
+    FROM property.lead o FULL JOIN property.leads n ON n.id = o.id
+    WHERE (o.incarnation, o.status) IS DISTINCT FROM (n.incarnation, n.status::text);
+    IF wrong IS NOT NULL THEN
+        RAISE EXCEPTION 'import: %: %', wrong, query;
+    END IF;
+    INSERT INTO property.imported AS i
+    SELECT p.problem, count(*)
+    FROM (SELECT regexp_replace(regexp_replace(r.problem, '"[^"]*"', '...', 'g'), ', at .*', '') FROM property.must_report r
+          UNION ALL
+          SELECT 'none' FROM generate_series(1, cardinality(rows) - (SELECT count(*) FROM property.must_report))) AS p (problem)
+    GROUP BY 1
+    ON CONFLICT (problem) DO UPDATE SET n = i.n + EXCLUDED.n;
+END
+$$;
+
 -- Some statements in a transaction, now and then in a savepoint that is
 -- released or rolled back.
 CREATE FUNCTION property.run_some(n int, depth int) RETURNS void
@@ -227,6 +339,8 @@ BEGIN
                 END IF;
             EXCEPTION WHEN SQLSTATE 'PT003' THEN NULL;
             END;
+        ELSIF (SELECT c.imports FROM property.config c) AND property.below(5) = 0 THEN
+            PERFORM property.run_import();
         ELSE
             PERFORM property.run(property.some_statement());
         END IF;
@@ -268,8 +382,9 @@ BEGIN
 END
 $$;
 
--- One table, one configuration, some transactions of about 20 statements.
-CREATE PROCEDURE property.round(number int, transactions int, partitions text DEFAULT 'none')
+-- One table, one configuration, some transactions of about 20 statements; with
+-- imports, one of five is one.
+CREATE PROCEDURE property.round(number int, transactions int, partitions text DEFAULT 'none', imports boolean DEFAULT false)
     LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -286,8 +401,9 @@ BEGIN
     config.status_type := CASE WHEN number % 3 < 2 THEN property.one_of('{text,character varying,lifecycle.lifecycle_status}')
                                ELSE property.one_of('{text,character varying(20)}') END;
     config.on_illegal := property.one_of('{error,error,keep}');
-    config.meddling := (ARRAY['none', 'after', 'none', 'before'])[1 + (number / 3) % 4];
-    config.replays := property.below(3) = 0;
+    config.imports := imports;
+    config.meddling := CASE WHEN imports THEN 'none' ELSE (ARRAY['none', 'after', 'none', 'before'])[1 + (number / 3) % 4] END;
+    config.replays := (property.below(3) = 0) <> imports;
     config.entered := NOT config.replays AND property.below(2) = 0;
     config.batch_history := (ARRAY['on', 'off', 'on', 'mixed'])[1 + (number / 2) % 4];
     config.partitions := partitions;
@@ -321,7 +437,7 @@ BEGIN
     END IF;
     -- older than track(), some with a status and some without
     EXECUTE format('INSERT INTO property.leads (id, status) VALUES (1, NULL), (2, NULL)');
-    IF NOT config.replays AND NOT config.entered THEN
+    IF NOT config.replays AND NOT config.entered AND NOT imports THEN
         EXECUTE format('INSERT INTO property.leads (id, status) VALUES (3, %L), (4, %L)',
                        property.one_of(property.statuses()), property.first_status());
     END IF;
