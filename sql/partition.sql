@@ -116,6 +116,7 @@ AS $$
 DECLARE
     tracked regclass;
     root regclass;
+    unlogged regclass;
 BEGIN
     SELECT p.lead_table INTO tracked
     FROM lifecycle.tables_of(check_attach.relation) AS t JOIN lifecycle.program p ON p.lead_table = t.relation LIMIT 1;
@@ -128,17 +129,28 @@ BEGIN
                   DETAIL = 'A lead has one history.',
                   HINT = format('SELECT lifecycle.untrack(%L); its history stays, and its leads enter that of "%s" as they are.', tracked, root);
     END IF;
+    IF root IS NOT NULL THEN
+        SELECT t.relation INTO unlogged
+        FROM lifecycle.tables_of(check_attach.relation) AS t JOIN pg_class c ON c.oid = t.relation
+        WHERE c.relpersistence = 'u' LIMIT 1;
+        IF FOUND THEN
+            RAISE EXCEPTION 'unlogged table "%" cannot be a partition of tracked table "%"', unlogged, root
+                USING ERRCODE = 'wrong_object_type',
+                      DETAIL = 'Its leads would be gone after a crash, and their history would not.',
+                      HINT = format('ALTER TABLE %s SET LOGGED;', unlogged);
+        END IF;
+    END IF;
 END
 $$;
 
 COMMENT ON FUNCTION lifecycle.check_attach(regclass, regclass) IS
-'Refuses to attach a table (relation) that is tracked, or has a partition that is, to one (parent) that is tracked or a partition of such. An event trigger calls it. Errors: 55000.';
+'Refuses a table (relation) as a partition that is tracked or unlogged, or has a partition that is, of one (parent) that is tracked or a partition of such. An event trigger calls it. Errors: 55000 tracked, 42809 unlogged.';
 
 CREATE FUNCTION lifecycle.partitions_changed() RETURNS event_trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'lifecycle_partitions_changed';
 
 COMMENT ON FUNCTION lifecycle.partitions_changed() IS
-'ddl_command_start and ddl_command_end event trigger: checks ATTACH PARTITION with lifecycle.check_attach(), and follows CREATE TABLE ... PARTITION OF, ATTACH PARTITION and DETACH PARTITION with lifecycle.follow_partition().';
+'ddl_command_start and ddl_command_end event trigger: checks ATTACH PARTITION and CREATE TABLE ... PARTITION OF with lifecycle.check_attach(), and follows CREATE TABLE ... PARTITION OF, ATTACH PARTITION and DETACH PARTITION with lifecycle.follow_partition().';
 
 CREATE EVENT TRIGGER lifecycle_partitions_changed ON ddl_command_end
     WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE SCHEMA')

@@ -163,8 +163,8 @@ call(const char *sql, int nargs, Oid first, Oid second)
 
 /*
  * ddl_command_start and ddl_command_end event trigger: have a table that is to
- * become a partition looked at by lifecycle.check_attach(), and one that became
- * or ceased to be one by lifecycle.follow_partition().  It goes by the command
+ * become a partition, or was made as one, looked at by lifecycle.check_attach(),
+ * and one that became or ceased to be one by lifecycle.follow_partition().  It goes by the command
  * itself, so that others cost nothing; and those that pg_restore runs beside its
  * CREATE TRIGGER must not make us create the same trigger first.
  */
@@ -172,9 +172,10 @@ Datum
 lifecycle_partitions_changed(PG_FUNCTION_ARGS)
 {
 	static const char *const follow_created =
-		"SELECT lifecycle.follow_partition(c.objid)"
+		"SELECT lifecycle.check_attach(i.inhparent, c.objid), lifecycle.follow_partition(c.objid)"
 		" FROM pg_catalog.pg_event_trigger_ddl_commands() c"
 		" JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) c.objid"
+		" JOIN pg_catalog.pg_inherits i ON i.inhrelid OPERATOR(pg_catalog.=) c.objid"
 		" WHERE c.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass"
 		" AND t.relispartition AND t.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}'::pg_catalog.\"char\"[])";
 	EventTriggerData *event = (EventTriggerData *) fcinfo->context;

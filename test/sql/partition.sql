@@ -173,6 +173,16 @@ SELECT is(failure('ALTER TABLE single.leads DETACH PARTITION single.leaf; ALTER 
           E'55000: table "public.tracked" is tracked and cannot become a partition of tracked table "single.leads"\nDETAIL: A lead has one history.\n'
           'HINT: SELECT lifecycle.untrack(''public.tracked''); its history stays, and its leads enter that of "single.leads" as they are.',
           'a tracked table does not become a partition of another');
+CREATE TABLE refuge (LIKE tracked INCLUDING INDEXES) PARTITION BY RANGE (id);
+CREATE UNLOGGED TABLE unlogged PARTITION OF refuge DEFAULT;
+SELECT is(failure('ALTER TABLE single.leads DETACH PARTITION single.leaf; ' || s),
+          E'42809: unlogged table "' || n || E'" cannot be a partition of tracked table "single.leads"\nDETAIL: Its leads would be gone after a crash, and their history would not.\n'
+          'HINT: ALTER TABLE ' || n || ' SET LOGGED;', 'an unlogged table does not become a partition: ' || s)
+FROM (VALUES ('ALTER TABLE refuge DETACH PARTITION unlogged; ALTER TABLE single.leads ATTACH PARTITION unlogged DEFAULT', 'public.unlogged'),
+             ('ALTER TABLE single.leads ATTACH PARTITION refuge DEFAULT', 'public.unlogged'),
+             ('CREATE UNLOGGED TABLE single.fleeting PARTITION OF single.leads FOR VALUES FROM (0) TO (10)', 'single.fleeting')) AS f (s, n);
+SELECT is((SELECT count(*) FROM pg_inherits WHERE inhparent = 'single.leads'::regclass), 1::bigint, 'nothing of it stays');
+DROP TABLE refuge;
 CREATE TABLE above (LIKE tracked INCLUDING INDEXES) PARTITION BY RANGE (id);
 ALTER TABLE above ATTACH PARTITION tracked FOR VALUES FROM (0) TO (10);
 CREATE TABLE beside PARTITION OF above DEFAULT;
@@ -347,7 +357,9 @@ SELECT results_eq('SELECT lead, seq, to_status, source, actor FROM owned.leads_h
 SELECT is(failure(s, 'partition_other'), e, 'the owner of a leaf cannot: ' || s)
 FROM (VALUES ($$SET LOCAL lifecycle.at = '2020-01-01'; UPDATE owned.high SET lifecycle_status = 'customer'$$,
               E'42501: permission denied to set "lifecycle.at" for table "owned.leads"\nDETAIL: Only members of role "partition_owner", which owns the table, may say when a move happened.\nHINT: Without it, a move happens now.'),
-             ('DELETE FROM owned.leads_history', '42501: permission denied for table leads_history')) AS f (s, e);
+             ('DELETE FROM owned.leads_history', '42501: permission denied for table leads_history'),
+             ($$SELECT lifecycle.announce('owned.high', 'put right')$$, '42501: must be owner of table leads'),
+             ($$SELECT lifecycle.announce('owned.leads', 'correction', 'x')$$, '42501: must be owner of table leads')) AS f (s, e);
 SELECT is(failure('CREATE TABLE owned.theirs (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE owned.theirs1 PARTITION OF owned.theirs DEFAULT; ALTER TABLE owned.theirs DETACH PARTITION owned.theirs1',
                   'partition_other'), 'no error', 'DDL of others is none of our business');
 -- a leaf of another role is detached: its triggers cannot be dropped, and it says so
