@@ -78,7 +78,7 @@ BEGIN
         IF property.below(3) = 0 THEN
             RETURN (format('INSERT INTO property.leads (%s) SELECT * FROM (VALUES %s) AS v', columns, property.values_of(intents, true)), intents);
         ELSIF property.below(2) = 0 THEN
-            file := current_setting('property.directory') || '/property.copy';
+            file := current_setting('property.directory') || '/property_' || pg_backend_pid() || '.copy';
             EXECUTE format('COPY (SELECT * FROM (VALUES %s) AS v) TO %L', property.values_of(intents, false), file);
             RETURN (format('COPY property.leads (%s) FROM %L', columns, file), intents);
         END IF;
