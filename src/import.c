@@ -889,33 +889,6 @@ import_sorted(Import *import, Tuplesortstate *sort)
 /* ---- the function ---- */
 
 /*
- * The lead table, locked as for a write, and its program, for its owner only:
- * who could rewrite the table's past anyway.
- */
-static Relation
-open_lead_table(Oid relid, LcProgram **program)
-{
-	Relation	rel;
-	char	   *name = get_rel_name(relid);
-
-	if (name == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", relid)));
-	if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(relid)), name);
-	name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), name);
-	rel = relation_open(relid, RowExclusiveLock);
-	*program = lc_program_pin(relid);
-	if (*program == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" is not tracked", name),
-				 errhint("SELECT lifecycle.track(%s);", quote_literal_cstr(name))));
-	return rel;
-}
-
-/*
  * import_history(lead_table regclass, query text): see the comment of the SQL
  * function.
  */
@@ -929,14 +902,11 @@ lifecycle_import_history(PG_FUNCTION_ARGS)
 	MemoryContext old;
 	ListCell   *cell;
 
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("lead_table and query must not be null")));
+	import.program = lc_operation_program(fcinfo, 2, "lead_table and query");
 	InitMaterializedSRF(fcinfo, 0);
 	import.result = rsinfo->setResult;
 	import.result_desc = rsinfo->setDesc;
-	rel = open_lead_table(PG_GETARG_OID(0), &import.program);
+	rel = relation_open(PG_GETARG_OID(0), RowExclusiveLock);
 	import.key_type = getBaseType(import.program->key_type);
 	import.one_by_one = !OidIsValid(get_array_type(import.key_type)) || type_is_rowtype(import.key_type);
 	get_typlenbyval(import.key_type, &import.key_len, &import.key_byval);

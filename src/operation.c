@@ -31,8 +31,8 @@ PG_FUNCTION_INFO_V1(lifecycle_correct);
 
 /*
  * The program of the table that is the first argument, pinned.  Refuses NULL
- * arguments, tables that are not tracked and callers who do not own the table:
- * these functions change what the table says of the past.
+ * arguments, tables that are not tracked and callers who do not own the tracked
+ * table: these functions change what the table says of the past.
  */
 LcProgram *
 lc_operation_program(FunctionCallInfo fcinfo, int nargs, const char *names)
@@ -61,10 +61,11 @@ lc_operation_program(FunctionCallInfo fcinfo, int nargs, const char *names)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table \"%s\" is not tracked", name),
 				 errhint("SELECT lifecycle.track(%s);", quote_literal_cstr(name))));
-	if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
+	/* of the tracked table: a partition of it may belong to somebody else */
+	if (!object_ownercheck(RelationRelationId, program->root, GetUserId()))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of table %s", get_rel_name(relid)),
+				 errmsg("must be owner of table %s", get_rel_name(program->root)),
 				 errhint("Let a member of role %s do it.",
 						 quote_identifier(GetUserNameFromId(program->owner, false)))));
 	return program;

@@ -155,7 +155,7 @@ SELECT lifecycle.track('owned');
 GRANT ALL ON owned TO import_other;
 RESET ROLE;
 GRANT ALL ON owned_history TO import_other;
-SELECT is(failure($$SELECT * FROM lifecycle.import_history('owned', 'SELECT 1 AS lead, ''mql'' AS status, day(1) AS at')$$, 'import_other'), '42501: must be owner of table owned', 'only the owner');
+SELECT is(failure($$SELECT * FROM lifecycle.import_history('owned', 'SELECT 1 AS lead, ''mql'' AS status, day(1) AS at')$$, 'import_other'), E'42501: must be owner of table owned\nHINT: Let a member of role import_owner do it.', 'only the owner');
 SELECT is(failure($$SELECT * FROM lifecycle.import_history('owned', 'SELECT 1 AS lead, ''mql'' AS status, day(1) AS at')$$, 'import_owner'), 'no error', 'who is it');
 SELECT is(failure($$SELECT * FROM lifecycle.import_history('owned', 'SELECT 2 AS lead, ''mql'' AS status, day(1) AS at')$$, 'import_member'), 'no error', 'or a member of it');
 SELECT is(failure($$SELECT * FROM lifecycle.import_history('owned', 'SELECT id AS lead, ''mql'' AS status, day(1) AS at FROM leads')$$, 'import_owner'), '42501: permission denied for table leads', 'the query has the rights of the caller');
