@@ -5,7 +5,7 @@ CREATE FUNCTION lifecycle.announce(lead_table regclass, operation text, reason t
     LANGUAGE c AS 'MODULE_PATHNAME', 'lifecycle_announce';
 
 COMMENT ON FUNCTION lifecycle.announce(regclass, text, text) IS
-'Part of lifecycle.backfill(), which see: the next statement on the table''s leads in this subtransaction is no write of a user. operation: ''backfill'', ''correction'' or ''put right''. The caller must own the table. Errors: 42501 not the owner, 55000 not tracked, 22004 an argument is null, 22023 no such operation.';
+'Part of lifecycle.backfill() and lifecycle.rescore(), which see: the next statement on the table''s leads in this subtransaction is no write of a user. operation: ''backfill'', ''rescore'' or ''rescore and move''. The caller must own the table. Errors: 42501 not the owner, 55000 not tracked, 22004 an argument is null, 22023 no such operation.';
 
 CREATE FUNCTION lifecycle.in_transaction_block() RETURNS boolean
     LANGUAGE c AS 'MODULE_PATHNAME', 'lifecycle_in_transaction_block';

@@ -8,3 +8,6 @@ GRANT SELECT ON SEQUENCE lifecycle.program_id_seq TO PUBLIC;
 
 -- A trigger lets each program be changed by the owner of its table only.
 GRANT UPDATE (model, entered, source, value, actor, reason, cohort, on_illegal, tz) ON lifecycle.program TO PUBLIC;
+
+-- A trigger lets the rules of each table be written by its owner only.
+GRANT SELECT, INSERT, UPDATE, DELETE ON lifecycle.rule TO PUBLIC;

@@ -33,5 +33,19 @@ COMMENT ON COLUMN lifecycle.rule.enabled IS 'Whether the rule is obeyed.';
 
 SELECT pg_catalog.pg_extension_config_dump('lifecycle.rule', '');
 
+CREATE FUNCTION lifecycle.rule_changes() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'lifecycle_rule_changes';
+
+COMMENT ON FUNCTION lifecycle.rule_changes() IS
+'BEFORE trigger of rule: only the table''s owner, only what is sound; puts expressions into canonical form and tries the rule on up to 1,000 rows.';
+
+CREATE TRIGGER checked BEFORE INSERT OR UPDATE OR DELETE ON lifecycle.rule
+    FOR EACH ROW EXECUTE FUNCTION lifecycle.rule_changes();
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON lifecycle.rule
     FOR EACH STATEMENT EXECUTE FUNCTION lifecycle.configuration_changed();
+
+CREATE FUNCTION lifecycle.behavior_score() RETURNS double precision
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'lifecycle_behavior_score_of_rule';
+
+COMMENT ON FUNCTION lifecycle.behavior_score() IS
+'How the stored condition of a rule says behavior_score: the behaviour score of the lead that is judged, at the moment of the judgement. Errors: 0A000 anywhere else.';

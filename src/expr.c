@@ -40,12 +40,14 @@
 #include "parser/parse_coerce.h"
 #include "parser/parse_collate.h"
 #include "parser/parse_expr.h"
+#include "parser/parse_func.h"
 #include "parser/parse_node.h"
 #include "parser/parse_relation.h"
 #include "parser/parser.h"
 #include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/ruleutils.h"
@@ -89,7 +91,7 @@ expr_error_callback(void *arg)
 			internalerrquery(ctx->source);
 		}
 	}
-	errcontext("expression for \"%s\" of table \"%s\"", ctx->what, ctx->table);
+	errcontext("%s of table \"%s\"", ctx->what, ctx->table);
 }
 
 /*
@@ -155,7 +157,17 @@ typedef struct RefuseContext
 {
 	ParseState *pstate;
 	Relation	rel;
+	const LcScope *scope;
+	bool		typed;			/* by a user, not by us */
 } RefuseContext;
+
+/* The parameters that a rule's expression is compiled to use. */
+enum
+{
+	PARAM_DEMOGRAPHIC_SCORE = 1,
+	PARAM_BEHAVIOR_SCORE,
+	PARAM_MOMENT
+};
 
 static bool
 function_is_volatile(Oid funcid, void *context)
@@ -173,13 +185,57 @@ refuse(RefuseContext *ctx, int sqlstate, const char *message, const char *detail
 			 parser_errposition(ctx->pstate, exprLocation(node))));
 }
 
+/* Whether it is lifecycle.behavior_score(), by which the stored text names it. */
+static bool
+is_behavior_score(Oid funcid)
+{
+	return funcid >= FirstNormalObjectId && get_func_nargs(funcid) == 0 &&
+		get_func_namespace(funcid) == lc_schema() &&
+		strcmp(get_func_name(funcid), "behavior_score") == 0;
+}
+
+/*
+ * What a column reference stands for that a rule may use beside the columns of
+ * its row.  The stored text is qualified and does not come this way.
+ */
+static Node *
+resolve_score(ParseState *pstate, ColumnRef *ref, Node *column)
+{
+	RefuseContext *ctx = pstate->p_ref_hook_state;
+	Oid			score;
+	FuncExpr   *call;
+
+	if (!ctx->typed || ctx->scope == NULL || list_length(ref->fields) != 1 ||
+		!IsA(linitial(ref->fields), String) ||
+		strcmp(strVal(linitial(ref->fields)), "behavior_score") != 0)
+		return NULL;
+	if (column != NULL)
+	{
+		if (!ctx->scope->scores)
+			return NULL;
+		ereport(ERROR,
+				(errcode(ERRCODE_AMBIGUOUS_COLUMN),
+				 errmsg("column reference \"behavior_score\" is ambiguous"),
+				 errdetail("Table \"%s\" has a column of that name.", RelationGetRelationName(ctx->rel)),
+				 errhint("Write %s.behavior_score for the column, lifecycle.behavior_score() for the score.",
+						 quote_identifier(RelationGetRelationName(ctx->rel))),
+				 parser_errposition(pstate, ref->location)));
+	}
+	score = LookupFuncName(list_make2(makeString("lifecycle"), makeString("behavior_score")),
+						   0, NULL, false);
+	call = makeFuncExpr(score, FLOAT8OID, NIL, InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+	call->location = ref->location;
+	return (Node *) call;
+}
+
 /* Our own columns, which an expression may not read: they are its outcome. */
 static bool
-is_governed_column(Relation rel, AttrNumber attno)
+is_governed_column(Relation rel, const LcScope *scope, AttrNumber attno)
 {
 	const char *name = NameStr(TupleDescAttr(RelationGetDescr(rel), attno - 1)->attname);
 
-	return strcmp(name, "lifecycle_status") == 0 ||
+	return (scope != NULL && scope->status == attno) ||
+		strcmp(name, "lifecycle_status") == 0 ||
 		strcmp(name, "lifecycle_since") == 0 ||
 		strcmp(name, "lifecycle_seq") == 0;
 }
@@ -215,6 +271,11 @@ refuse_walker(Node *node, void *context)
 			if (((FuncExpr *) node)->funcretset)
 				refuse(ctx, ERRCODE_FEATURE_NOT_SUPPORTED,
 					   "cannot use a set-returning function in this expression", NULL, node);
+			if (is_behavior_score(((FuncExpr *) node)->funcid) &&
+				(ctx->scope == NULL || !ctx->scope->scores))
+				refuse(ctx, ERRCODE_INVALID_COLUMN_REFERENCE,
+					   "cannot use behavior_score in this expression",
+					   "Only the condition of a rule with a status can.", node);
 			break;
 		case T_OpExpr:
 			if (((OpExpr *) node)->opretset)
@@ -232,7 +293,11 @@ refuse_walker(Node *node, void *context)
 				if (var->varattno < 0)
 					refuse(ctx, ERRCODE_FEATURE_NOT_SUPPORTED,
 						   "cannot use a system column in this expression", NULL, node);
-				if (is_governed_column(ctx->rel, var->varattno))
+				if (ctx->scope != NULL && !ctx->scope->scores && var->varattno == ctx->scope->score)
+					refuse(ctx, ERRCODE_INVALID_COLUMN_REFERENCE,
+						   "cannot use a score in a rule that gives points",
+						   "The score is what the points add up to.", node);
+				if (is_governed_column(ctx->rel, ctx->scope, var->varattno))
 					refuse(ctx, ERRCODE_INVALID_COLUMN_REFERENCE,
 						   "cannot use a column that lifecycle keeps in this expression",
 						   "The status, its time and its number are what a write leads to, not what it is judged by.",
@@ -253,7 +318,8 @@ refuse_walker(Node *node, void *context)
  * says what is wrong with it.
  */
 static Node *
-transform_expression(Relation rel, const char *what, const char *source, Oid type)
+transform_expression(Relation rel, const char *what, const char *source, Oid type,
+					 const LcScope *scope, bool typed)
 {
 	ParseState *pstate = make_parsestate(NULL);
 	ParseNamespaceItem *nsitem;
@@ -266,16 +332,20 @@ transform_expression(Relation rel, const char *what, const char *source, Oid typ
 	node = parse_bare_expression(source);
 	nsitem = addRangeTableEntryForRelation(pstate, rel, AccessShareLock, NULL, false, true);
 	addNSItemToQuery(pstate, nsitem, true, true, true);
-	node = transformExpr(pstate, node, EXPR_KIND_OTHER);
 	ctx.pstate = pstate;
 	ctx.rel = rel;
+	ctx.scope = scope;
+	ctx.typed = typed;
+	pstate->p_post_columnref_hook = resolve_score;
+	pstate->p_ref_hook_state = &ctx;
+	node = transformExpr(pstate, node, EXPR_KIND_OTHER);
 	refuse_walker(node, &ctx);
 
 	given = getBaseType(exprType(node));
 	if (type == TIMESTAMPTZOID && (given == TIMESTAMPOID || given == DATEOID))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("expression for \"%s\" gives %s, not timestamp with time zone",
+				 errmsg("%s gives %s, not timestamp with time zone",
 						what, format_type_be(given)),
 				 errdetail("Which instant that is would depend on the time zone of each session."),
 				 errhint("Name the time zone, as in: (%s) AT TIME ZONE 'UTC'.",
@@ -286,7 +356,7 @@ transform_expression(Relation rel, const char *what, const char *source, Oid typ
 	if (coerced == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("expression for \"%s\" gives %s, not %s",
+				 errmsg("%s gives %s, not %s",
 						what, format_type_be(exprType(node)), format_type_be(type)),
 				 errhint("Cast the expression to %s.", format_type_be(type)),
 				 parser_errposition(pstate, exprLocation(node))));
@@ -303,7 +373,8 @@ transform_expression(Relation rel, const char *what, const char *source, Oid typ
  * table's owner.
  */
 char *
-lc_expr_canonical(Relation rel, const char *what, const char *source, Oid type)
+lc_expr_canonical(Relation rel, const char *what, const char *source, Oid type,
+				  const LcScope *scope)
 {
 	ExprErrorContext ctx;
 	ErrorContextCallback callback;
@@ -321,14 +392,14 @@ lc_expr_canonical(Relation rel, const char *what, const char *source, Oid type)
 	error_context_stack = &callback;
 
 	become_owner(rel->rd_rel->relowner, false, &caller);
-	node = transform_expression(rel, what, source, type);
+	node = transform_expression(rel, what, source, type, scope, true);
 	become_owner(rel->rd_rel->relowner, true, &pinned);
 	canonical = deparse_expression(node,
 								   deparse_context_for(RelationGetRelationName(rel), RelationGetRelid(rel)),
 								   false, false);
 	/* what is stored must compile, and constants in it must fold */
 	ctx.source = canonical;
-	expression_planner((Expr *) transform_expression(rel, what, canonical, type));
+	expression_planner((Expr *) transform_expression(rel, what, canonical, type, scope, false));
 	become_caller(&pinned);
 	become_caller(&caller);
 
@@ -338,11 +409,13 @@ lc_expr_canonical(Relation rel, const char *what, const char *source, Oid type)
 
 /*
  * A handle for a stored expression; it is compiled when it is first needed.
- * Handle and compiled forms live in the given context.
+ * Handle and compiled forms live in the given context.  "what" says which
+ * expression it is, in messages; it and "scope", which rules have, must live as
+ * long.
  */
 LcExpr *
 lc_expr_make(MemoryContext cxt, Relation rel, const char *what, Oid owner, const char *source,
-			 Oid type)
+			 Oid type, const LcScope *scope)
 {
 	LcExpr	   *expr;
 
@@ -355,6 +428,7 @@ lc_expr_make(MemoryContext cxt, Relation rel, const char *what, Oid owner, const
 	expr->what = what;
 	expr->source = MemoryContextStrdup(cxt, source);
 	expr->type = type;
+	expr->scope = scope;
 	expr->parent = cxt;
 	return expr;
 }
@@ -382,7 +456,8 @@ function_is_foreign(Oid funcid, void *context)
 	Oid			result;
 
 	if (funcid >= FirstNormalObjectId)
-		return get_func_namespace(funcid) != lc_schema();
+		return get_func_namespace(funcid) != lc_schema() ||
+			(func_volatile(funcid) != PROVOLATILE_IMMUTABLE && !is_behavior_score(funcid));
 	if (func_volatile(funcid) == PROVOLATILE_IMMUTABLE)
 		return false;
 	result = get_func_signature(funcid, &args, &nargs);
@@ -463,6 +538,93 @@ expand_generated(Node *node, void *context)
 	return expression_tree_mutator(node, expand_generated, context);
 }
 
+static Node *
+make_param(int paramid, Oid type)
+{
+	Param	   *param = makeNode(Param);
+
+	param->paramkind = PARAM_EXTERN;
+	param->paramid = paramid;
+	param->paramtype = type;
+	param->paramtypmod = -1;
+	param->paramcollid = InvalidOid;
+	param->location = -1;
+	return (Node *) param;
+}
+
+/*
+ * In a rule, scores and the present are those of the judgement, which are not
+ * in the row and not on the clock: both sides of an edge are judged at the
+ * same moment, and a replay's moment is in the past.
+ */
+static Node *
+use_judgement(Node *node, void *context)
+{
+	LcExpr	   *expr = context;
+
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Var) && ((Var *) node)->varattno == expr->scope->score)
+	{
+		expr->reads_demographic_score = true;
+		return make_param(PARAM_DEMOGRAPHIC_SCORE, FLOAT8OID);
+	}
+	if (IsA(node, FuncExpr))
+	{
+		Oid			funcid = ((FuncExpr *) node)->funcid;
+
+		if (funcid == F_NOW || funcid == F_TRANSACTION_TIMESTAMP)
+			return make_param(PARAM_MOMENT, TIMESTAMPTZOID);
+		if (is_behavior_score(funcid))
+		{
+			expr->reads_behavior_score = true;
+			return make_param(PARAM_BEHAVIOR_SCORE, FLOAT8OID);
+		}
+	}
+	if (IsA(node, SQLValueFunction))
+	{
+		Node	   *moment = make_param(PARAM_MOMENT, TIMESTAMPTZOID);
+
+		switch (((SQLValueFunction *) node)->op)
+		{
+			case SVFOP_CURRENT_TIMESTAMP:
+				return moment;
+			case SVFOP_LOCALTIMESTAMP:
+				return (Node *) makeFuncExpr(F_TIMESTAMP_TIMESTAMPTZ, TIMESTAMPOID, list_make1(moment),
+											 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+			case SVFOP_CURRENT_DATE:
+				return (Node *) makeFuncExpr(F_DATE_TIMESTAMPTZ, DATEOID, list_make1(moment),
+											 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+			default:
+				return node;
+		}
+	}
+	return expression_tree_mutator(node, use_judgement, context);
+}
+
+/*
+ * The parameters for the expressions of rules, in memory that the caller has.
+ */
+void
+lc_expr_set_judgement(LcJudgement *judgement, float8 demographic_score, bool isnull,
+					  float8 behavior_score, TimestampTz moment)
+{
+	ParamListInfo params = &judgement->params;
+	ParamExternData *p = params->params;
+
+	memset(judgement, 0, sizeof(LcJudgement));
+	params->numParams = PARAM_MOMENT;
+	for (int i = 0; i < PARAM_MOMENT; i++)
+	{
+		p[i].pflags = 0;
+		p[i].ptype = i == PARAM_MOMENT - 1 ? TIMESTAMPTZOID : FLOAT8OID;
+	}
+	p[PARAM_DEMOGRAPHIC_SCORE - 1].value = Float8GetDatum(demographic_score);
+	p[PARAM_DEMOGRAPHIC_SCORE - 1].isnull = isnull;
+	p[PARAM_BEHAVIOR_SCORE - 1].value = Float8GetDatum(behavior_score);
+	p[PARAM_MOMENT - 1].value = TimestampTzGetDatum(moment);
+}
+
 /*
  * Let go of the compiled form.
  */
@@ -495,7 +657,8 @@ static void
 compile(LcExpr *expr)
 {
 	Relation	rel = table_open(expr->relid, NoLock);
-	Node	   *node = transform_expression(rel, expr->what, expr->source, expr->type);
+	Node	   *node = transform_expression(rel, expr->what, expr->source, expr->type,
+											expr->scope, false);
 	Node	   *expanded;
 	bool		foreign_code = calls_foreign_code(node, NULL);
 	MemoryContext old;
@@ -515,36 +678,70 @@ compile(LcExpr *expr)
 						 quote_identifier(GetUserNameFromId(expr->owner, false)))));
 	node = expanded;
 	foreign_code = foreign_code || calls_foreign_code(node, NULL);
+	expr->reads_demographic_score = false;
+	expr->reads_behavior_score = false;
+	if (expr->scope != NULL)
+		node = use_judgement(node, expr);
 	table_close(rel, NoLock);
 
 	/* each piece is noted at once: an error later on leaves nothing behind */
 	expr->cached = GetCachedExpression(node);
 	expr->cxt = AllocSetContextCreate(expr->parent, "lifecycle expression", ALLOCSET_SMALL_SIZES);
 	old = MemoryContextSwitchTo(expr->cxt);
-	expr->econtext = CreateStandaloneExprContext();
+	expr->columns = NULL;
+	pull_varattnos(node, 1, &expr->columns);
 	expr->state = ExecInitExpr((Expr *) expr->cached->expr, NULL);
 	MemoryContextSwitchTo(old);
 	expr->foreign_code = foreign_code;
 }
 
+/*
+ * Have a form of the expression that is good now.
+ */
+void
+lc_expr_prepare(LcExpr *expr)
+{
+	ExprErrorContext ctx;
+	ErrorContextCallback callback;
+	SavedUser	caller;
+
+	if (expr->state != NULL && expr->cached->is_valid)
+		return;
+	ctx.what = expr->what;
+	ctx.table = expr->table;
+	ctx.source = expr->source;
+	callback.callback = expr_error_callback;
+	callback.arg = &ctx;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+
+	lc_expr_free(expr);
+	become_owner(expr->owner, true, &caller);
+	compile(expr);
+	become_caller(&caller);
+	error_context_stack = callback.previous;
+}
+
 /* One evaluation, in the per-tuple memory that the next one resets. */
 static Datum
-evaluate(LcExpr *expr, TupleTableSlot *slot, bool *isnull)
+evaluate(LcExpr *expr, TupleTableSlot *slot, LcJudgement *judgement, bool *isnull)
 {
 	expr->econtext->ecxt_scantuple = slot;
+	expr->econtext->ecxt_param_list_info = judgement ? &judgement->params : NULL;
 	return ExecEvalExprSwitchContext(expr->state, expr->econtext, isnull);
 }
 
 /*
- * The value of the expression for the row.  A by-reference result stays good
- * until the expression is evaluated again; a caller that lets other code run
- * in between copies it.  NULL without an expression.
+ * The value of the expression for the row; that of a rule under a judgement.
+ * A by-reference result stays good until the expression is evaluated again; a
+ * caller that lets other code run in between copies it.  NULL without an
+ * expression.
  *
  * Foreign code may come back to this very expression, by writing the table.
  * The inner evaluation then takes a form of its own: the outer one's is in use.
  */
 Datum
-lc_expr_eval(LcExpr *expr, TupleTableSlot *slot, bool *isnull)
+lc_expr_judge(LcExpr *expr, TupleTableSlot *slot, LcJudgement *judgement, bool *isnull)
 {
 	ExprErrorContext ctx;
 	ErrorContextCallback callback;
@@ -566,13 +763,21 @@ lc_expr_eval(LcExpr *expr, TupleTableSlot *slot, bool *isnull)
 		inner.econtext = NULL;
 		inner.state = NULL;
 		inner.running = 0;
-		result = lc_expr_eval(&inner, slot, isnull);
+		result = lc_expr_judge(&inner, slot, judgement, isnull);
 		if (!*isnull)
 			result = datumCopy(result, get_typbyval(expr->type), get_typlen(expr->type));
 		lc_expr_free(&inner);
 		return result;
 	}
 
+	lc_expr_prepare(expr);
+	if (expr->econtext == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(expr->cxt);
+
+		expr->econtext = CreateStandaloneExprContext();
+		MemoryContextSwitchTo(old);
+	}
 	ctx.what = expr->what;
 	ctx.table = expr->table;
 	ctx.source = NULL;
@@ -581,26 +786,16 @@ lc_expr_eval(LcExpr *expr, TupleTableSlot *slot, bool *isnull)
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 
-	if (expr->state == NULL || !expr->cached->is_valid)
-	{
-		lc_expr_free(expr);
-		ctx.source = expr->source;
-		become_owner(expr->owner, true, &caller);
-		compile(expr);
-		become_caller(&caller);
-		ctx.source = NULL;
-	}
-
 	ResetExprContext(expr->econtext);
 	if (!expr->foreign_code)
-		result = evaluate(expr, slot, isnull);
+		result = evaluate(expr, slot, judgement, isnull);
 	else
 	{
 		become_owner(expr->owner, true, &caller);
 		expr->running++;
 		PG_TRY();
 		{
-			result = evaluate(expr, slot, isnull);
+			result = evaluate(expr, slot, judgement, isnull);
 		}
 		PG_CATCH();
 		{
@@ -615,6 +810,12 @@ lc_expr_eval(LcExpr *expr, TupleTableSlot *slot, bool *isnull)
 	}
 	error_context_stack = callback.previous;
 	return result;
+}
+
+Datum
+lc_expr_eval(LcExpr *expr, TupleTableSlot *slot, bool *isnull)
+{
+	return lc_expr_judge(expr, slot, NULL, isnull);
 }
 
 /*
@@ -669,8 +870,8 @@ lifecycle_canonical(PG_FUNCTION_ARGS)
 	for (int i = 0; i < lengthof(kinds); i++)
 	{
 		if (strcmp(kinds[i].what, what) == 0)
-			canonical = lc_expr_canonical(rel, what, text_to_cstring(PG_GETARG_TEXT_PP(2)),
-										  kinds[i].type);
+			canonical = lc_expr_canonical(rel, psprintf("expression for \"%s\"", what),
+										  text_to_cstring(PG_GETARG_TEXT_PP(2)), kinds[i].type, NULL);
 	}
 	if (canonical == NULL)
 		ereport(ERROR,

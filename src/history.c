@@ -421,8 +421,8 @@ drop_frame(Frame *frame)
 }
 
 /* How many triggers we are inside of. */
-static int
-trigger_depth(void)
+int
+lc_trigger_depth(void)
 {
 	return DatumGetInt32(OidFunctionCall0(F_PG_TRIGGER_DEPTH));
 }
@@ -450,7 +450,7 @@ lc_history_begin_statement(LcProgram *program)
 	frame->collects = lc_batch_history && !program->users_look;
 	/* a trigger of a user that fires before ours may write leads: not this one */
 	if (announced.program_id == program->id && announced.owner == frame->owner &&
-		announced.trigger_depth == trigger_depth())
+		announced.trigger_depth == lc_trigger_depth())
 	{
 		frame->operation = announced.operation;
 		frame->reason = announced.reason;
@@ -472,7 +472,7 @@ lc_history_announce(LcProgram *program, LcOperation operation, const char *reaso
 	announced.program_id = program->id;
 	announced.operation = operation;
 	announced.owner = GetCurrentSubTransactionId();
-	announced.trigger_depth = trigger_depth() + 1;
+	announced.trigger_depth = lc_trigger_depth() + 1;
 }
 
 /*

@@ -733,7 +733,7 @@ import_lead(Import *import, ImportedLead *lead, Tuplestorestate *store, TupleTab
 			d = slot_getattr(slot, S_REASON, &isnull[0]);
 			claim.reason = isnull[0] ? NULL : DatumGetTextPP(d);
 			lc_record_move(program, lead->table->slot, &row, &lead->last, lead->has_last, stage,
-						   lead->has_last ? lead->last.seq + 1 : 1, at, "import", &claim);
+						   lead->has_last ? lead->last.seq + 1 : 1, at, "import", NULL, &claim);
 			lead->has_last = true;
 			lead->stage = stage;
 			moved = true;

@@ -201,20 +201,104 @@ set_status(LcProgram *program, LcLead *lead, int stage)
 }
 
 /*
- * A new lead: the given status where there is one, else the model's first.
+ * When what is decided here would be true: never before the lead's last move.
+ */
+static TimestampTz
+moment_of(LcProgram *program, const LcLead *lead)
+{
+	bool		is_set;
+	TimestampTz at = lc_moment(program, &is_set);
+
+	return lead != NULL && !lead->since_isnull ? Max(at, lead->since) : at;
+}
+
+/*
+ * A new lead: its score, and the given status; where there is none, or the
+ * model's first, which a column default cannot be told from, the status that
+ * the rules say.
  */
 static void
 decide_insert(LcProgram *program, Relation rel, TupleTableSlot *row, LcLead *lead)
 {
+	TimestampTz moment = moment_of(program, NULL);
+	const LcRule *rule = NULL;
+
 	require_key(program, rel, lead);
 	if (lead->stage == LC_UNKNOWN_STAGE)
 		refuse_move(program, rel, row, lead, LC_NO_STAGE, NULL,
 					lc_program_status_label(program, lead->status));
-	if (lead->stage < 0)
-		set_status(program, lead, program->model->first);
-	lead->score = 0;
+	lead->score = lc_rules_score(program, row, moment);
 	lead->score_isnull = false;
+	if (lead->stage < 0 || lead->stage == program->model->first)
+	{
+		rule = lc_rules_at_entry(program, row, lead->score, moment);
+		if (rule != NULL || lead->stage < 0)
+			set_status(program, lead, rule != NULL ? rule->stage : program->model->first);
+	}
 	lc_decide_entry(program, row, lead);
+	if (program->rules->nstatus > 0)
+		lc_decision_note(program, lead->key, lead->seq, LC_BY_RULE, rule != NULL ? rule->name : NULL);
+}
+
+/*
+ * A lead that is in the program moves on from where its row says that it is.
+ */
+static void
+decide_move(LcProgram *program, Relation rel, TupleTableSlot *oldrow, const LcLead *old,
+			LcLead *new, LcCause cause, const LcRule *rule)
+{
+	LcLastMove	last;
+
+	/* a correction may come from a status that the model no longer has */
+	if (old->stage >= 0)
+		lc_catch_up(program, rel, oldrow, old, &last);
+	else if (!lc_history_last(program, old->key, &last) || last.to_status == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("lead %s of table \"%s\" is not in the history",
+						lc_program_key_text(program, old->key, false), program->name),
+				 errdetail("Model \"%s\" does not have its status.", program->model->name)));
+	lc_lead_set_move(new, last.seq + 1, lc_time_of_move(program, old->key, last.at));
+	if (program->rules->nstatus > 0)
+		lc_decision_note(program, new->key, new->seq, cause, rule != NULL ? rule->name : NULL);
+}
+
+/*
+ * What the write asks for.  False where it asks for no other status, or for one
+ * that is not let through: then the rules have their say.
+ */
+static bool
+decide_explicit(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTableSlot *row,
+				const LcLead *old, LcLead *new, bool judge)
+{
+	if (same_status(program, old, new))
+		return false;
+	if (new->stage < 0 ||
+		(judge && !old->status_isnull &&
+		 !lc_model_move_is_legal(program->model, old->stage, new->stage)))
+	{
+		refuse_move(program, rel, row, old, old->stage,
+					old->status_isnull ? NULL : lc_program_status_label(program, old->status),
+					new->status_isnull ? NULL : lc_program_status_label(program, new->status));
+		new->status = old->status;
+		new->status_isnull = old->status_isnull;
+		new->stage = old->stage;
+		return false;
+	}
+	if (old->status_isnull)
+	{
+		if (new->score_isnull)
+		{
+			new->score = lc_rules_score(program, row, moment_of(program, old));
+			new->score_isnull = false;
+		}
+		lc_decide_entry(program, row, new);
+		return true;
+	}
+	decide_move(program, rel, oldrow, old, new, LC_BY_WRITE, NULL);
+	if (!judge)
+		lc_history_note_correction(program, new->key, new->seq);
+	return true;
 }
 
 /*
@@ -248,52 +332,55 @@ decide_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTab
 	new->seq_isnull = old->seq_isnull;
 	new->score = old->score;
 	new->score_isnull = old->score_isnull;
-	if (same_status(program, old, new))
-		return;
-
-	if (new->stage < 0 ||
-		(judge && !old->status_isnull &&
-		 !lc_model_move_is_legal(program->model, old->stage, new->stage)))
+	if (lc_rules_score_may_differ(program, oldrow, row))
 	{
-		refuse_move(program, rel, row, old, old->stage,
-					old->status_isnull ? NULL : lc_program_status_label(program, old->status),
-					new->status_isnull ? NULL : lc_program_status_label(program, new->status));
-		new->status = old->status;
-		new->status_isnull = old->status_isnull;
-		new->stage = old->stage;
-		return;
+		new->score = lc_rules_score(program, row, moment_of(program, old));
+		new->score_isnull = false;
 	}
-	if (old->status_isnull)
+	if (decide_explicit(program, rel, oldrow, row, old, new, judge) || !judge)
+		return;
+	if (program->rules->nstatus > 0 && old->stage >= 0)
 	{
-		if (new->score_isnull)
+		const LcRule *rule = lc_rules_fired(program, oldrow, old, row, new->score,
+											moment_of(program, old));
+
+		if (rule != NULL)
 		{
-			new->score = 0;
-			new->score_isnull = false;
+			set_status(program, new, rule->stage);
+			decide_move(program, rel, oldrow, old, new, LC_BY_RULE, rule);
 		}
-		lc_decide_entry(program, row, new);
 	}
-	else
-	{
-		LcLastMove	last;
+}
 
-		/* a correction may come from a status that the model no longer has */
-		if (old->stage >= 0)
-			lc_catch_up(program, rel, oldrow, old, &last);
-		else if (!lc_history_last(program, old->key, &last) || last.to_status == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("lead %s of table \"%s\" is not in the history",
-							lc_program_key_text(program, old->key, false), program->name),
-					 errdetail("Model \"%s\" does not have its status.", program->model->name)));
-		lc_lead_set_move(new, last.seq + 1, lc_time_of_move(program, old->key, last.at));
-		if (!judge)
-			lc_history_note_correction(program, new->key, new->seq);
+/*
+ * A lead is looked at by rescore(): its score becomes what the rules give now;
+ * and, where it may move, it goes where a rule holds.
+ */
+static void
+decide_rescore(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTableSlot *row,
+			   const LcLead *old, LcLead *new, bool move)
+{
+	TimestampTz moment = moment_of(program, old);
+	const LcRule *rule;
+
+	require_key(program, rel, old);
+	*new = *old;
+	new->score = lc_rules_score(program, row, moment);
+	new->score_isnull = false;
+	if (!move || old->stage < 0)
+		return;
+	rule = lc_rules_standing(program, row, new->score, old->stage, moment);
+	if (rule != NULL)
+	{
+		set_status(program, new, rule->stage);
+		decide_move(program, rel, oldrow, old, new, LC_BY_RESCORE, rule);
 	}
 }
 
 /*
  * A lead is brought into the history, by backfill(): with the status it has, or
- * without one with that of its last move or the model's first; and where the
+ * without one with that of its last move, or else the one that the rules say;
+ * its score is what they give.  And where the
  * history says something else than the row, it follows.  All is recorded here,
  * of the row that is found.  A lead whose status the model lacks stays out.
  */
@@ -305,6 +392,10 @@ decide_backfill(LcProgram *program, Relation rel, TupleTableSlot *oldrow,
 
 	require_key(program, rel, old);
 	*new = *old;
+	if (old->stage == LC_UNKNOWN_STAGE)
+		return;
+	new->score = lc_rules_score(program, oldrow, moment_of(program, old));
+	new->score_isnull = false;
 	if (old->status_isnull)
 	{
 		int			stage = LC_NO_STAGE;
@@ -312,14 +403,14 @@ decide_backfill(LcProgram *program, Relation rel, TupleTableSlot *oldrow,
 		if (lc_history_last(program, old->key, &last) && last.to_status != NULL)
 			stage = lc_model_stage(program->model, VARDATA_ANY(last.to_status),
 								   VARSIZE_ANY_EXHDR(last.to_status));
+		else
+		{
+			const LcRule *rule = lc_rules_at_entry(program, oldrow, new->score, moment_of(program, old));
+
+			if (rule != NULL)
+				stage = rule->stage;
+		}
 		set_status(program, new, stage >= 0 ? stage : program->model->first);
-	}
-	if (new->stage < 0)
-		return;
-	if (new->score_isnull)
-	{
-		new->score = 0;
-		new->score_isnull = false;
 	}
 	lc_catch_up(program, rel, oldrow, new, &last);
 	lc_lead_set_move(new, last.seq, last.at);
@@ -371,6 +462,11 @@ lifecycle_lead_before_row(PG_FUNCTION_ARGS)
 			case LC_BACKFILL:
 				decide_backfill(program, rel, trigdata->tg_trigslot, &old, &new);
 				break;
+			case LC_RESCORE:
+			case LC_RESCORE_AND_MOVE:
+				decide_rescore(program, rel, trigdata->tg_trigslot, trigdata->tg_newslot, &old, &new,
+							   lc_history_operation(program, NULL) == LC_RESCORE_AND_MOVE);
+				break;
 			case LC_CORRECTION:
 				decide_update(program, rel, trigdata->tg_trigslot, trigdata->tg_newslot, &old, &new, false);
 				break;
@@ -404,6 +500,8 @@ record_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTab
 	bool		moved;
 	LcOperation operation;
 	const char *claimed = NULL;
+	const char *cause;
+	const char *rule;
 
 	lc_lead_read(program, oldrow, &old);
 	lc_lead_read(program, newrow, &new);
@@ -428,7 +526,7 @@ record_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTab
 		return;
 	}
 	operation = lc_history_operation(program, &claimed);
-	if (operation == LC_WRITE && !lc_model_move_is_legal(program->model, old.stage, new.stage))
+	if (operation != LC_CORRECTION && !lc_model_move_is_legal(program->model, old.stage, new.stage))
 		lc_reject_interference(program, rel, &old, "The move that resulted is not legal.");
 	lc_check_stored(program, rel, &new,
 					lc_history_get(program, old.key, new.seq - 1, &last) ? &last : NULL);
@@ -438,7 +536,8 @@ record_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTab
 		return;
 	}
 	lc_require_reason(program, rel, newrow, new.key, new.stage);
-	lc_record_move(program, newrow, &new, &last, true, new.stage, new.seq, new.since, "write", NULL);
+	cause = lc_decision_take(program, new.key, new.seq, &rule);
+	lc_record_move(program, newrow, &new, &last, true, new.stage, new.seq, new.since, cause, rule, NULL);
 }
 
 /*
@@ -458,7 +557,7 @@ record_removal(LcProgram *program, TupleTableSlot *row)
 	if (lc_history_last(program, old.key, &last) && last.to_status != NULL &&
 		!(old.seq_isnull && last.own))
 		lc_record_move(program, row, &old, &last, true, LC_NO_STAGE, last.seq + 1,
-					   lc_time_of_move(program, old.key, last.at), "delete", NULL);
+					   lc_time_of_move(program, old.key, last.at), "delete", NULL, NULL);
 }
 
 /*
@@ -506,9 +605,15 @@ lifecycle_lead_statement(PG_FUNCTION_ARGS)
 	LcProgram  *program = pin_for_trigger(fcinfo, "lead_statement", "FOR EACH STATEMENT", is_statement);
 
 	if (TRIGGER_FIRED_BEFORE(((TriggerData *) fcinfo->context)->tg_event))
+	{
 		lc_history_begin_statement(program);
+		lc_decision_begin_statement(lc_trigger_depth());
+	}
 	else
+	{
+		lc_decision_end_statement();
 		lc_history_end_statement(program);
+	}
 	lc_program_unpin(program);
 	return PointerGetDatum(NULL);
 }
@@ -549,7 +654,7 @@ lifecycle_lead_truncate(PG_FUNCTION_ARGS)
 
 /*
  * announce(lead_table, operation, reason): the next statement of this
- * subtransaction on the table's leads is part of backfill() or correct(), and
+ * subtransaction on the table's leads is part of backfill() or rescore(), and
  * no write of a user.  Only for the table's owner, who could rewrite the past
  * of the table anyway.
  */
@@ -562,24 +667,14 @@ lifecycle_announce(PG_FUNCTION_ARGS)
 		LcOperation operation;
 	}			operations[] =
 	{
-		{"put right", LC_PUT_RIGHT},
 		{"backfill", LC_BACKFILL},
-		{"correction", LC_CORRECTION},
+		{"rescore", LC_RESCORE},
+		{"rescore and move", LC_RESCORE_AND_MOVE},
 	};
 	LcProgram  *program;
 	char	   *name;
 
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("lead_table and operation must not be null")));
-	program = lc_program_pin(PG_GETARG_OID(0));
-	if (program == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table with OID %u is not tracked", PG_GETARG_OID(0))));
-	if (!object_ownercheck(RelationRelationId, program->root, GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(program->root));
+	program = lc_operation_program(fcinfo, 2, "lead_table and operation");
 	name = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	for (int i = 0; i < lengthof(operations); i++)
 	{

@@ -261,10 +261,12 @@ transaction_event(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_ABORT:
 			lc_history_end_transaction(false);
+			lc_decision_end_transaction();
 			lc_program_end_transaction();
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
+			lc_decision_end_transaction();
 			lc_program_end_transaction();
 			break;
 		default:
@@ -276,10 +278,13 @@ static void
 subtransaction_event(SubXactEvent event, SubTransactionId mine,
 					 SubTransactionId parent, void *arg)
 {
-	if (event == SUBXACT_EVENT_ABORT_SUB)
-		lc_history_end_subtransaction(false, mine, parent);
-	else if (event == SUBXACT_EVENT_COMMIT_SUB)
-		lc_history_end_subtransaction(true, mine, parent);
+	if (event == SUBXACT_EVENT_ABORT_SUB || event == SUBXACT_EVENT_COMMIT_SUB)
+	{
+		bool		commit = event == SUBXACT_EVENT_COMMIT_SUB;
+
+		lc_history_end_subtransaction(commit, mine, parent);
+		lc_decision_end_subtransaction(commit, mine, parent);
+	}
 }
 
 /*

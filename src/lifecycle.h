@@ -75,6 +75,21 @@ extern ArrayType *lc_reached_add(ArrayType *reached, text *label, bool new_cycle
 
 /* ---- expr.c: a user's SQL expression over one row ---- */
 
+/* What a rule's expression may use, and may not, of the table it stands on. */
+typedef struct LcScope
+{
+	AttrNumber	status;			/* what rules decide: not to be read */
+	AttrNumber	score;			/* demographic_score */
+	bool		scores;			/* whether scores may be used */
+} LcScope;
+
+/* The scores and the moment that a row is judged by. */
+typedef struct LcJudgement
+{
+	ParamListInfoData params;
+	ParamExternData room[3];
+} LcJudgement;
+
 typedef struct LcExpr
 {
 	Oid			relid;
@@ -83,28 +98,109 @@ typedef struct LcExpr
 	const char *what;			/* which expression, for error context */
 	const char *source;			/* canonical SQL text */
 	Oid			type;
+	const LcScope *scope;		/* of a rule, else NULL */
 	MemoryContext parent;		/* where compiled forms are kept */
 	MemoryContext cxt;			/* the compiled form, or NULL */
 	CachedExpression *cached;
 	ExprState  *state;
 	ExprContext *econtext;
 	bool		foreign_code;	/* calls what is not built in */
+	bool		reads_demographic_score;
+	bool		reads_behavior_score;
+	Bitmapset  *columns;		/* read, offset as of pull_varattnos() */
 	int			running;		/* evaluations in progress */
 } LcExpr;
 
-extern char *lc_expr_canonical(Relation rel, const char *what, const char *source, Oid type);
+extern char *lc_expr_canonical(Relation rel, const char *what, const char *source, Oid type,
+							   const LcScope *scope);
 extern LcExpr *lc_expr_make(MemoryContext cxt, Relation rel, const char *what,
-							Oid owner, const char *source, Oid type);
+							Oid owner, const char *source, Oid type, const LcScope *scope);
+extern void lc_expr_set_judgement(LcJudgement *judgement, float8 demographic_score, bool isnull,
+								  float8 behavior_score, TimestampTz moment);
+extern void lc_expr_prepare(LcExpr *expr);
+extern Datum lc_expr_judge(LcExpr *expr, TupleTableSlot *slot, LcJudgement *judgement, bool *isnull);
 extern Datum lc_expr_eval(LcExpr *expr, TupleTableSlot *slot, bool *isnull);
 extern void lc_expr_free(LcExpr *expr);
 extern AttrNumber lc_expr_only_column(LcExpr *expr);
+
+/* ---- rule.c: what a row scores, which status it asks for ---- */
+
+typedef struct LcProgram LcProgram;
+typedef struct LcLead LcLead;
+
+/* Columns of lifecycle.rule. */
+enum
+{
+	Anum_rule_on_table = 1,
+	Anum_rule_name,
+	Anum_rule_condition,
+	Anum_rule_points,
+	Anum_rule_half_life,
+	Anum_rule_max_age,
+	Anum_rule_status,
+	Anum_rule_only_from,
+	Anum_rule_unless_other,
+	Anum_rule_priority,
+	Anum_rule_enabled,
+	Natts_rule = Anum_rule_enabled
+};
+
+typedef struct LcRule
+{
+	char	   *name;
+	LcExpr	   *condition;
+	LcExpr	   *points;			/* NULL: asks for a status */
+	char	   *status;
+	int			stage;
+	int			priority;
+	bool		enabled;
+	bool		has_only_from;
+	uint64		only_from;		/* bit n: applies in stage n */
+} LcRule;
+
+/* Columns of a table, ascending. */
+typedef struct LcColumns
+{
+	int			n;
+	AttrNumber *attno;
+} LcColumns;
+
+typedef struct LcRuleSet
+{
+	int			npoints;
+	LcRule	  **points;			/* by name */
+	int			nstatus;
+	LcRule	  **status;			/* by precedence */
+	LcScope		points_scope;
+	LcScope		status_scope;
+	ExprContext *econtext;		/* for all that is built in */
+
+	bool		prepared;		/* what follows is known */
+	LcColumns	points_read;
+	LcColumns	status_read;
+	bool		reads_demographic_score;
+	bool		reads_behavior_score;
+} LcRuleSet;
+
+extern LcRuleSet *lc_rules_load(LcProgram *program, Relation rel, bool disabled);
+extern void lc_rules_free(LcRuleSet *set);
+extern uint64 lc_rule_stages(const LcModel *model, ArrayType *statuses);
+extern float8 lc_rule_points(const LcProgram *program, const char *rule, Datum value, bool isnull);
+extern float8 lc_rules_score(LcProgram *program, TupleTableSlot *row, TimestampTz moment);
+extern bool lc_rules_score_may_differ(LcProgram *program, TupleTableSlot *oldrow, TupleTableSlot *newrow);
+extern const LcRule *lc_rules_at_entry(LcProgram *program, TupleTableSlot *row, float8 score,
+									   TimestampTz moment);
+extern const LcRule *lc_rules_fired(LcProgram *program, TupleTableSlot *oldrow, const LcLead *old,
+									TupleTableSlot *newrow, float8 new_score, TimestampTz moment);
+extern const LcRule *lc_rules_standing(LcProgram *program, TupleTableSlot *row, float8 score, int from,
+									   TimestampTz moment);
 
 /* ---- program.c: what is tracked, and how ---- */
 
 #define LC_HISTORY_COLUMNS 21
 #define LC_REFUSED_COLUMNS 5
 
-typedef struct LcProgram
+struct LcProgram
 {
 	int32		id;
 	Oid			relid;			/* the table whose triggers ask */
@@ -124,6 +220,8 @@ typedef struct LcProgram
 	FmgrInfo	key_equal;
 	Oid			key_collation;
 	FmgrInfo	key_out;
+	int16		key_length;
+	bool		key_by_value;
 
 	Oid			status_type;
 	bool		status_is_enum;
@@ -149,10 +247,12 @@ typedef struct LcProgram
 	int			nparts;			/* tables below a partitioned one, by OID */
 	Oid		   *parts;
 
+	LcRuleSet  *rules;
+
 	MemoryContext cxt;
 	int			pins;
 	bool		abandoned;
-} LcProgram;
+};
 
 extern LcProgram *lc_program_pin(Oid relid);
 extern LcProgram *lc_program_pin_for_trigger(FunctionCallInfo fcinfo, const char *function);
@@ -248,9 +348,12 @@ typedef enum LcOperation
 	LC_WRITE,					/* a write of a user */
 	LC_PUT_RIGHT,				/* ours: status, time and number are taken as given */
 	LC_BACKFILL,				/* ours: leads are brought into the history */
+	LC_RESCORE,					/* ours: scores become what the rules give now */
+	LC_RESCORE_AND_MOVE,		/* and leads go where rules hold */
 	LC_CORRECTION				/* ours: any move, for a reason */
 } LcOperation;
 
+extern int	lc_trigger_depth(void);
 extern void lc_history_announce(LcProgram *program, LcOperation operation, const char *reason);
 extern LcOperation lc_history_operation(LcProgram *program, const char **reason);
 extern void lc_history_note_correction(LcProgram *program, Datum lead, int32 seq);
@@ -270,10 +373,27 @@ extern void lc_history_end_subtransaction(bool commit, SubTransactionId mine,
 										  SubTransactionId parent);
 extern void lc_history_end_transaction(bool commit);
 
+/* ---- decision.c: what BEFORE ROW decided, until AFTER ROW records it ---- */
+
+/* What made a move that is neither an entry nor a removal. */
+typedef enum LcCause
+{
+	LC_BY_WRITE,
+	LC_BY_RULE,
+	LC_BY_RESCORE
+} LcCause;
+
+extern void lc_decision_begin_statement(int depth);
+extern void lc_decision_end_statement(void);
+extern void lc_decision_end_subtransaction(bool commit, SubTransactionId mine, SubTransactionId parent);
+extern void lc_decision_end_transaction(void);
+extern void lc_decision_note(LcProgram *program, Datum lead, int32 seq, LcCause cause, const char *rule);
+extern const char *lc_decision_take(LcProgram *program, Datum lead, int32 seq, const char **rule);
+
 /* ---- move.c: one move of a lead ---- */
 
 /* What we keep on a lead's row. */
-typedef struct LcLead
+struct LcLead
 {
 	Datum		key;
 	bool		key_isnull;
@@ -286,7 +406,7 @@ typedef struct LcLead
 	bool		seq_isnull;		/* the lead has not entered the program */
 	float8		score;
 	bool		score_isnull;
-} LcLead;
+};
 
 /* Who made a move and why, where somebody else than the row says so. */
 typedef struct LcClaim
@@ -305,7 +425,7 @@ extern text *lc_actor(LcProgram *program, TupleTableSlot *row);
 extern text *lc_reason(LcProgram *program, TupleTableSlot *row);
 extern void lc_record_move(LcProgram *program, TupleTableSlot *row, const LcLead *lead,
 						   LcLastMove *last, bool has_last, int to, int32 seq, TimestampTz at,
-						   const char *cause, const LcClaim *claim);
+						   const char *cause, const char *rule, const LcClaim *claim);
 
 /* ---- operation.c: what owners do to leads beside writing them ---- */
 

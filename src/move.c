@@ -154,7 +154,7 @@ lc_reason(LcProgram *program, TupleTableSlot *row)
 void
 lc_record_move(LcProgram *program, TupleTableSlot *row, const LcLead *lead, LcLastMove *last,
 			   bool has_last, int to, int32 seq, TimestampTz at, const char *cause,
-			   const LcClaim *claim)
+			   const char *rule, const LcClaim *claim)
 {
 	LcModel    *model = program->model;
 	LcMove		move = {0};
@@ -165,6 +165,7 @@ lc_record_move(LcProgram *program, TupleTableSlot *row, const LcLead *lead, LcLa
 	move.to_status = label;
 	move.at = at;
 	move.cause = cause;
+	move.rule = rule;
 	move.actor = claim != NULL ? claim->actor : lc_actor(program, row);
 	move.reason = claim != NULL ? claim->reason : lc_reason(program, row);
 	move.demographic_score = lead->score;

@@ -74,12 +74,12 @@ static const struct
 	size_t		member;
 }			expressions[] =
 {
-	{Anum_program_entered, "entered", TIMESTAMPTZOID, offsetof(LcProgram, entered)},
-	{Anum_program_source, "source", TEXTOID, offsetof(LcProgram, source)},
-	{Anum_program_value, "value", NUMERICOID, offsetof(LcProgram, value)},
-	{Anum_program_actor, "actor", TEXTOID, offsetof(LcProgram, actor)},
-	{Anum_program_reason, "reason", TEXTOID, offsetof(LcProgram, reason)},
-	{Anum_program_cohort, "cohort", INT4OID, offsetof(LcProgram, cohort)},
+	{Anum_program_entered, "expression for \"entered\"", TIMESTAMPTZOID, offsetof(LcProgram, entered)},
+	{Anum_program_source, "expression for \"source\"", TEXTOID, offsetof(LcProgram, source)},
+	{Anum_program_value, "expression for \"value\"", NUMERICOID, offsetof(LcProgram, value)},
+	{Anum_program_actor, "expression for \"actor\"", TEXTOID, offsetof(LcProgram, actor)},
+	{Anum_program_reason, "expression for \"reason\"", TEXTOID, offsetof(LcProgram, reason)},
+	{Anum_program_cohort, "expression for \"cohort\"", INT4OID, offsetof(LcProgram, cohort)},
 };
 
 #define PROGRAM_EXPR(program, i) \
@@ -103,6 +103,7 @@ free_program(LcProgram *program)
 {
 	for (int i = 0; i < lengthof(expressions); i++)
 		lc_expr_free(PROGRAM_EXPR(program, i));
+	lc_rules_free(program->rules);
 	MemoryContextDelete(program->cxt);
 }
 
@@ -316,6 +317,7 @@ build_program(Relation rel, HeapTuple row, TupleDesc desc, MemoryContext cxt)
 	fmgr_info_cxt(type->eq_opr_finfo.fn_oid, &program->key_equal, cxt);
 	getTypeOutputInfo(program->key_type, &out, &varlena);
 	fmgr_info_cxt(out, &program->key_out, cxt);
+	get_typlenbyval(program->key_type, &program->key_length, &program->key_by_value);
 
 	program->model = lc_model_load(program_text(row, desc, Anum_program_model), cxt);
 	if (program->model->first == LC_NO_STAGE)
@@ -339,9 +341,9 @@ build_program(Relation rel, HeapTuple row, TupleDesc desc, MemoryContext cxt)
 	program->keep = strcmp(on_illegal, "keep") == 0;
 	for (int i = 0; i < lengthof(expressions); i++)
 		PROGRAM_EXPR(program, i) =
-			lc_expr_make(cxt, rel, expressions[i].what,
-						 program->owner, program_text(row, desc, expressions[i].attno),
-						 expressions[i].type);
+			lc_expr_make(cxt, rel, expressions[i].what, program->owner,
+						 program_text(row, desc, expressions[i].attno), expressions[i].type, NULL);
+	program->rules = lc_rules_load(program, rel, false);
 	MemoryContextSwitchTo(old);
 	return program;
 }
@@ -698,7 +700,7 @@ lifecycle_program_changes(PG_FUNCTION_ARGS)
 		if (new != NULL && (old == NULL || strcmp(old, new) != 0))
 		{
 			Datum		canonical = CStringGetTextDatum(lc_expr_canonical(rel, expressions[i].what, new,
-																		  expressions[i].type));
+																		  expressions[i].type, NULL));
 			bool		notnull = false;
 
 			row = heap_modify_tuple_by_cols(row, desc, 1, &attno, &canonical, &notnull);

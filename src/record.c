@@ -189,7 +189,9 @@ lc_record_entry(LcProgram *program, Relation rel, TupleTableSlot *row, const LcL
 	LcLead	lead = *stored;
 	LcLastMove	last;
 	bool		has_last = lc_history_last(program, lead.key, &last);
+	int32		decided = lead.seq;
 	int32		expected;
+	const char *rule;
 
 	expected = !has_last ? 1 : last.seq + (last.to_status == NULL ? 1 : 2);
 	if (!lead.seq_isnull && !lead.since_isnull &&
@@ -214,11 +216,12 @@ lc_record_entry(LcProgram *program, Relation rel, TupleTableSlot *row, const LcL
 
 		lc_history_note_ahead();
 		lc_record_move(program, row, &lead, &last, true, LC_NO_STAGE, last.seq + 1,
-					   Min(left, lead.since), "delete", NULL);
+					   Min(left, lead.since), "delete", NULL, NULL);
 	}
 	lc_check_stored(program, rel, &lead, has_last ? &last : NULL);
 	lc_require_reason(program, rel, row, lead.key, lead.stage);
-	lc_record_move(program, row, &lead, &last, has_last, lead.stage, lead.seq, lead.since, "entry", NULL);
+	(void) lc_decision_take(program, lead.key, decided, &rule);
+	lc_record_move(program, row, &lead, &last, has_last, lead.stage, lead.seq, lead.since, "entry", rule, NULL);
 }
 
 /*
@@ -236,7 +239,7 @@ lc_record_correction(LcProgram *program, TupleTableSlot *row, const LcLead *lead
 	claim.reason = reason ? cstring_to_text(reason) : NULL;
 	last->reached = lc_history_reached(program, lead->key, last->seq);
 	lc_record_move(program, row, lead, last, true, lead->stage, lead->seq, lead->since,
-				   "correction", &claim);
+				   "correction", NULL, &claim);
 }
 
 /* Whether this transaction wrote the row. */
@@ -262,6 +265,8 @@ record_due(LcProgram *program, Relation rel, TupleTableSlot *row, const LcLead *
 	int32		ahead = lead->seq - (last ? last->seq : 0);
 	bool		is_there = last != NULL && last->to_status != NULL;
 	const char *claimed;
+	const char *cause;
+	const char *rule;
 
 	/* a move, an entry, or a removal and an entry may be due */
 	if (lead->seq_isnull || lead->since_isnull || lead->stage < 0 ||
@@ -271,7 +276,10 @@ record_due(LcProgram *program, Relation rel, TupleTableSlot *row, const LcLead *
 	if (ahead == 1 && is_there && lc_history_is_correction(program, lead->key, lead->seq, &claimed))
 		lc_record_correction(program, row, lead, last, claimed);
 	else if (ahead == 1 && is_there)
-		lc_record_move(program, row, lead, last, true, lead->stage, lead->seq, lead->since, "write", NULL);
+	{
+		cause = lc_decision_take(program, lead->key, lead->seq, &rule);
+		lc_record_move(program, row, lead, last, true, lead->stage, lead->seq, lead->since, cause, rule, NULL);
+	}
 	else
 		lc_record_entry(program, rel, row, lead, false);
 	return true;
@@ -304,11 +312,14 @@ lc_catch_up(LcProgram *program, Relation rel, TupleTableSlot *row, const LcLead 
 		now = lead->since;
 	if ((!has_last || last->to_status == NULL) && !lead->seq_isnull && is_own(row))
 	{
+		const char *rule;
+
 		/* overtaken on its way in, and met again before it was recorded */
 		lc_history_note_ahead();
+		(void) lc_decision_take(program, lead->key, lead->seq, &rule);
 		lc_record_move(program, row, lead, last, has_last, lead->stage,
 					   has_last ? last->seq + 1 : 1,
-					   has_last ? Max(lead->since, last->at) : lead->since, "entry", NULL);
+					   has_last ? Max(lead->since, last->at) : lead->since, "entry", rule, NULL);
 	}
 	else if (!has_last || last->to_status == NULL)
 	{
@@ -317,10 +328,10 @@ lc_catch_up(LcProgram *program, Relation rel, TupleTableSlot *row, const LcLead 
 		if (program->entered != NULL)
 			entered = Min(lc_time_of_entry(program, row, lead->key, has_last ? last : NULL), now);
 		lc_record_move(program, row, lead, last, has_last, program->model->first,
-					   has_last ? last->seq + 1 : 1, entered, "backfill", NULL);
+					   has_last ? last->seq + 1 : 1, entered, "backfill", NULL, NULL);
 	}
 	if (VARSIZE_ANY_EXHDR(last->to_status) != VARSIZE_ANY_EXHDR(stage->label) ||
 		memcmp(VARDATA_ANY(last->to_status), VARDATA_ANY(stage->label),
 			   VARSIZE_ANY_EXHDR(stage->label)) != 0)
-		lc_record_move(program, row, lead, last, true, lead->stage, last->seq + 1, now, "backfill", NULL);
+		lc_record_move(program, row, lead, last, true, lead->stage, last->seq + 1, now, "backfill", NULL, NULL);
 }

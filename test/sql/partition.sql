@@ -358,8 +358,8 @@ SELECT is(failure(s, 'partition_other'), e, 'the owner of a leaf cannot: ' || s)
 FROM (VALUES ($$SET LOCAL lifecycle.at = '2020-01-01'; UPDATE owned.high SET lifecycle_status = 'customer'$$,
               E'42501: permission denied to set "lifecycle.at" for table "owned.leads"\nDETAIL: Only members of role "partition_owner", which owns the table, may say when a move happened.\nHINT: Without it, a move happens now.'),
              ('DELETE FROM owned.leads_history', '42501: permission denied for table leads_history'),
-             ($$SELECT lifecycle.announce('owned.high', 'put right')$$, '42501: must be owner of table leads'),
-             ($$SELECT lifecycle.announce('owned.leads', 'correction', 'x')$$, '42501: must be owner of table leads'),
+             ($$SELECT lifecycle.announce('owned.high', 'backfill')$$, E'42501: must be owner of table leads\nHINT: Let a member of role partition_owner do it.'),
+             ($$SELECT lifecycle.announce('owned.leads', 'rescore', 'x')$$, E'42501: must be owner of table leads\nHINT: Let a member of role partition_owner do it.'),
              ($$SELECT lifecycle.correct('owned.high', 11, 'known', 'x')$$, E'42501: must be owner of table leads\nHINT: Let a member of role partition_owner do it.'),
              ($$SELECT lifecycle.erase('owned.high', 11)$$, E'42501: must be owner of table leads\nHINT: Let a member of role partition_owner do it.'),
              ($$SELECT lifecycle.import_history('owned.high', 'SELECT 11 AS lead, ''known'' AS status, now() AS at')$$, E'42501: must be owner of table leads\nHINT: Let a member of role partition_owner do it.')) AS f (s, e);

@@ -264,8 +264,9 @@ SELECT is_empty($$
     WHERE a.attrelid = 'leads_history'::regclass AND a.attnum > 0 AND col_description(a.attrelid, a.attnum) IS NULL$$, 'every column of a history as well');
 SELECT is_empty($$
     SELECT c.oid::regclass, g.privilege_type FROM pg_class c, aclexplode(c.relacl) AS g
-    WHERE c.relnamespace = 'lifecycle'::regnamespace AND g.grantee = 0 AND g.privilege_type <> 'SELECT'$$,
-    'PUBLIC may read the configuration and write no whole table of it');
+    WHERE c.relnamespace = 'lifecycle'::regnamespace AND g.grantee = 0 AND g.privilege_type <> 'SELECT'
+      AND (c.relname, g.privilege_type) NOT IN (('rule', 'INSERT'), ('rule', 'UPDATE'), ('rule', 'DELETE'))$$,
+    'PUBLIC may read the configuration and write no whole table of it but the rules, whose trigger asks for the owner');
 SELECT is(failure($$CREATE TABLE lifecycle.x ()$$, 'privilege_other'), '42501: permission denied for schema lifecycle', 'nor put anything into our schema');
 
 SELECT * FROM finish();

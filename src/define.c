@@ -1,0 +1,404 @@
+/*-------------------------------------------------------------------------
+ *
+ * define.c
+ *	  What a rule must be to be stored: written by the owner of its table, of
+ *	  one kind, sound, canonical, and tried on rows that are there.
+ *
+ * The trial takes the place of the surprise: a rule that fails for a row of
+ * today would fail the writer of that row tomorrow.
+ *
+ * A restore loads the rules before the triggers of the lead tables are there,
+ * and perhaps before the programs.  What it loads was checked when it was
+ * written, and what it needs may not be there yet: so then rules are stored as
+ * they come, from who may write them at all.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "lifecycle.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/lsyscache.h"
+#include "utils/ruleutils.h"
+
+PG_FUNCTION_INFO_V1(lifecycle_rule_changes);
+
+/* On how many rows a rule is tried. */
+#define ROWS_TO_TRY 1000
+
+/* The row that is about to be written. */
+typedef struct RuleRow
+{
+	Datum		values[Natts_rule];
+	bool		nulls[Natts_rule];
+	char	   *name;
+} RuleRow;
+
+#define VALUE(row, column) ((row)->values[Anum_rule_##column - 1])
+#define IS_NULL(row, column) ((row)->nulls[Anum_rule_##column - 1])
+#define TEXT_OF(row, column) \
+	(IS_NULL(row, column) ? NULL : TextDatumGetCString(VALUE(row, column)))
+
+/*
+ * Only the owner of a table writes its rules: they run with his rights.  Rules
+ * of a table that is gone are left to who owns the table of rules.
+ */
+static void
+require_owner_of_rule(Relation rules, Oid on_table, bool must_exist)
+{
+	char	   *name = get_rel_name(on_table);
+
+	if (name == NULL)
+	{
+		if (must_exist)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_TABLE),
+					 errmsg("relation with OID %u does not exist", on_table)));
+		if (!object_ownercheck(RelationRelationId, RelationGetRelid(rules), GetUserId()))
+			aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, RelationGetRelationName(rules));
+		return;
+	}
+	if (!object_ownercheck(RelationRelationId, on_table, GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of table %s", name),
+				 errdetail("Rules run with the rights of the owner of their table."),
+				 errhint("Let a member of the role that owns the table write its rules.")));
+}
+
+/*
+ * Whether the table is a tracked one that a restore has not finished: with our
+ * columns, and without our triggers.
+ */
+static bool
+is_half_restored(Relation rel)
+{
+	TriggerDesc *triggers = rel->trigdesc;
+
+	if (get_attnum(RelationGetRelid(rel), "lifecycle_seq") <= 0)
+		return false;
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		if (strcmp(triggers->triggers[i].tgname, "zz_lifecycle_before_row") == 0)
+			return false;
+	}
+	return true;
+}
+
+static char *
+qualified_name(Oid relid)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+									  get_rel_name(relid));
+}
+
+/* Refuse what the columns of the row say together. */
+static void
+refuse_kind(const RuleRow *row, const char *message, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("rule \"%s\" %s", row->name, message),
+			 errhint("%s", hint)));
+}
+
+/*
+ * A rule is of one kind, and has what that kind needs and nothing else.
+ */
+static void
+check_kind(const RuleRow *row)
+{
+	if (row->name[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("name of a rule must not be empty")));
+	if (IS_NULL(row, points) && IS_NULL(row, status))
+		refuse_kind(row, "gives neither points nor a status", "Set one of points and status.");
+	if (!IS_NULL(row, points) && !IS_NULL(row, status))
+		refuse_kind(row, "gives both points and a status",
+					"Write two rules: one with points, one with a status.");
+	if (!IS_NULL(row, only_from) && IS_NULL(row, status))
+		refuse_kind(row, "gives points and has only_from",
+					"The score of a lead does not depend on its status; leave out only_from.");
+	if (!IS_NULL(row, half_life))
+		refuse_kind(row, "has a half_life, which is for signal tables",
+					"What a lead is does not decay; leave out half_life.");
+	if (!IS_NULL(row, max_age))
+		refuse_kind(row, "has a max_age, which is for signal tables",
+					"Let the condition ask for the age, as in: created_at > now() - interval '30 days'.");
+	if (!IS_NULL(row, unless_other))
+		refuse_kind(row, "has unless_other, which is for signal tables",
+					"A lead has one row; leave out unless_other.");
+}
+
+/* A status must be one of the model. */
+static int
+require_status(const RuleRow *row, const LcProgram *program, const char *status)
+{
+	int			stage = lc_model_stage(program->model, status, strlen(status));
+
+	if (stage < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" is not a status of model \"%s\"", status, program->model->name),
+				 errdetail("Table \"%s\" follows model \"%s\".", program->name, program->model->name),
+				 errhint("The statuses are: %s.", lc_model_statuses(program->model, ~UINT64CONST(0)))));
+	return stage;
+}
+
+/*
+ * Status and only_from are of the model.  A rule that the model lets move
+ * nobody is stored, since a model can be edited, but not in silence.
+ */
+static void
+check_statuses(const RuleRow *row, const LcProgram *program)
+{
+	const LcModel *model = program->model;
+	uint64		from = ~UINT64CONST(0);
+	int			stage;
+
+	if (IS_NULL(row, status))
+		return;
+	stage = require_status(row, program, TEXT_OF(row, status));
+	if (!IS_NULL(row, only_from))
+	{
+		Datum	   *elements;
+		bool	   *nulls;
+		int			n;
+
+		deconstruct_array(DatumGetArrayTypeP(VALUE(row, only_from)), TEXTOID, -1, false,
+						  TYPALIGN_INT, &elements, &nulls, &n);
+		if (n == 0)
+			refuse_kind(row, "has an empty only_from",
+						"Name the statuses in which the rule applies, or leave it NULL for all.");
+		for (int i = 0; i < n; i++)
+		{
+			if (nulls[i])
+				refuse_kind(row, "has a NULL in only_from",
+							"A lead without a status enters the program; only_from has no part in that.");
+			(void) require_status(row, program, TextDatumGetCString(elements[i]));
+		}
+		from = lc_rule_stages(model, DatumGetArrayTypeP(VALUE(row, only_from)));
+		for (int f = 0; f < model->nstages; f++)
+		{
+			if ((from >> f & 1) != 0 && lc_model_move_is_legal(model, f, stage))
+				return;
+		}
+		ereport(WARNING,
+				(errmsg("rule \"%s\" can move no lead", row->name),
+				 errdetail("Model \"%s\" has no transition to \"%s\" from a status in only_from.",
+						   model->name, model->stages[stage].status)));
+	}
+}
+
+/*
+ * Try the rule on rows that are there, with the rights of the table's owner.
+ * Raises what the rule raises; says for how many it holds.
+ */
+static void
+try_rule(LcProgram *program, Relation rel, const RuleRow *row, const char *condition,
+		 const char *points)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "lifecycle trial",
+											  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext per_row = AllocSetContextCreate(cxt, "lifecycle trial row", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	LcRuleSet  *set = program->rules;
+	LcExpr	   *holds;
+	LcExpr	   *gives;
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
+	TimestampTz moment = GetCurrentTransactionStartTimestamp();
+	Oid			userid;
+	int			sec_context;
+	int			guc_level;
+	uint64		n = 0;
+
+	holds = lc_expr_make(cxt, rel, psprintf("condition of rule \"%s\"", row->name), program->owner,
+						 condition, BOOLOID, points ? &set->points_scope : &set->status_scope);
+	gives = lc_expr_make(cxt, rel, psprintf("points of rule \"%s\"", row->name), program->owner,
+						 points, FLOAT8OID, &set->points_scope);
+	GetUserIdAndSecContext(&userid, &sec_context);
+	SetUserIdAndSecContext(program->owner,
+						   sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION |
+						   SECURITY_NOFORCE_RLS);
+	guc_level = NewGUCNestLevel();
+	RestrictSearchPath();
+	SPI_connect();
+	if (SPI_execute(psprintf("SELECT l FROM %s l LIMIT %d", program->name, ROWS_TO_TRY), true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read table \"%s\"", program->name);
+	AtEOXact_GUC(false, guc_level);
+	SetUserIdAndSecContext(userid, sec_context);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTupleData tuple;
+		HeapTupleHeader header;
+		LcJudgement judgement;
+		float8		score = 0;
+		bool		isnull;
+		Datum		value;
+
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextReset(per_row);
+		MemoryContextSwitchTo(per_row);
+		header = DatumGetHeapTupleHeader(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		tuple.t_len = HeapTupleHeaderGetDatumLength(header);
+		ItemPointerSetInvalid(&tuple.t_self);
+		tuple.t_tableOid = RelationGetRelid(rel);
+		tuple.t_data = header;
+		ExecStoreHeapTuple(&tuple, slot, false);
+
+		lc_expr_prepare(holds);
+		if (holds->reads_demographic_score)
+			score = lc_rules_score(program, slot, moment);
+		lc_expr_set_judgement(&judgement, score, false, 0, moment);
+		value = lc_expr_judge(holds, slot, &judgement, &isnull);
+		if (!isnull && DatumGetBool(value))
+		{
+			n++;
+			value = lc_expr_judge(gives, slot, &judgement, &isnull);
+			(void) lc_rule_points(program, row->name, value, isnull);
+		}
+		ExecClearTuple(slot);
+	}
+	if (SPI_processed > 0)
+		ereport(NOTICE,
+				(errmsg("rule \"%s\" holds for " UINT64_FORMAT " of " UINT64_FORMAT " rows of table \"%s\"",
+						row->name, n, (uint64) SPI_processed, program->name)));
+	SPI_finish();
+
+	MemoryContextSwitchTo(old);
+	lc_expr_free(holds);
+	lc_expr_free(gives);
+	ExecDropSingleTupleTableSlot(slot);
+	MemoryContextDelete(cxt);
+}
+
+/*
+ * What is not going to be stored as it stood: a changed expression, or the
+ * expressions of a rule that is to be obeyed again.
+ */
+static bool
+is_new(const RuleRow *row, const RuleRow *before, AttrNumber attno)
+{
+	if (before == NULL || before->nulls[attno - 1] != row->nulls[attno - 1])
+		return true;
+	return !row->nulls[attno - 1] &&
+		!datum_image_eq(row->values[attno - 1], before->values[attno - 1], false, -1);
+}
+
+/*
+ * Check the rule, and put its expressions into canonical form.  "before" is the
+ * row that is replaced, or NULL.  Switching a rule off is always possible.
+ */
+static void
+check_rule(LcProgram *program, Relation rel, RuleRow *row, const RuleRow *before)
+{
+	LcRuleSet  *set = program->rules;
+	bool		moved = before != NULL && VALUE(before, on_table) != VALUE(row, on_table);
+	bool		compile = moved || is_new(row, before, Anum_rule_condition) ||
+		is_new(row, before, Anum_rule_points) || is_new(row, before, Anum_rule_status) ||
+		(!DatumGetBool(VALUE(before, enabled)) && DatumGetBool(VALUE(row, enabled)));
+	char	   *condition;
+	char	   *points;
+
+	check_kind(row);
+	if (compile || is_new(row, before, Anum_rule_only_from))
+		check_statuses(row, program);
+	if (!compile)
+		return;
+	condition = lc_expr_canonical(rel, psprintf("condition of rule \"%s\"", row->name),
+								  TEXT_OF(row, condition), BOOLOID,
+								  IS_NULL(row, points) ? &set->status_scope : &set->points_scope);
+	VALUE(row, condition) = CStringGetTextDatum(condition);
+	points = TEXT_OF(row, points);
+	if (points != NULL)
+	{
+		points = lc_expr_canonical(rel, psprintf("points of rule \"%s\"", row->name), points,
+								   FLOAT8OID, &set->points_scope);
+		VALUE(row, points) = CStringGetTextDatum(points);
+	}
+	try_rule(program, rel, row, condition, points);
+}
+
+static void
+read_row(HeapTuple tuple, TupleDesc desc, RuleRow *row)
+{
+	heap_deform_tuple(tuple, desc, row->values, row->nulls);
+	row->name = IS_NULL(row, name) ? pstrdup("") : TextDatumGetCString(VALUE(row, name));
+}
+
+/*
+ * BEFORE INSERT OR UPDATE OR DELETE trigger of lifecycle.rule.
+ */
+Datum
+lifecycle_rule_changes(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	Relation	rules;
+	TupleDesc	desc;
+	RuleRow		before;
+	RuleRow		row;
+	bool		is_update;
+	Oid			on_table;
+	Relation	rel;
+	LcProgram  *program;
+	HeapTuple	result;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigdata->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) ||
+		RelationGetRelid(trigdata->tg_relation) != lc_config_relid("rule"))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" was not fired BEFORE ... FOR EACH ROW of lifecycle.rule",
+						"rule_changes")));
+	rules = trigdata->tg_relation;
+	desc = RelationGetDescr(rules);
+	is_update = TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event);
+	if (!TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
+	{
+		read_row(trigdata->tg_trigtuple, desc, &before);
+		require_owner_of_rule(rules, DatumGetObjectId(VALUE(&before, on_table)), false);
+		if (!is_update)
+			return PointerGetDatum(trigdata->tg_trigtuple);
+	}
+	result = is_update ? trigdata->tg_newtuple : trigdata->tg_trigtuple;
+	read_row(result, desc, &row);
+	/* its own NOT NULLs speak for what is missing */
+	if (IS_NULL(&row, on_table) || IS_NULL(&row, name) || IS_NULL(&row, condition) ||
+		IS_NULL(&row, priority) || IS_NULL(&row, enabled))
+		return PointerGetDatum(result);
+	on_table = DatumGetObjectId(VALUE(&row, on_table));
+	require_owner_of_rule(rules, on_table, true);
+
+	rel = relation_open(on_table, AccessShareLock);
+	if (is_half_restored(rel))
+	{
+		ereport(DEBUG1, (errmsg_internal("rule \"%s\" is stored unchecked", row.name)));
+		relation_close(rel, AccessShareLock);
+		return PointerGetDatum(result);
+	}
+	program = lc_program_pin(on_table);
+	if (program == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" is not tracked", qualified_name(on_table)),
+				 errhint("SELECT lifecycle.track(%s);", quote_literal_cstr(qualified_name(on_table)))));
+	if (program->root != on_table)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("table \"%s\" is a partition", qualified_name(on_table)),
+				 errhint("Rules stand on the tracked table: %s.", program->name)));
+	check_rule(program, rel, &row, is_update ? &before : NULL);
+	lc_program_unpin(program);
+	relation_close(rel, AccessShareLock);
+	return PointerGetDatum(heap_form_tuple(desc, row.values, row.nulls));
+}

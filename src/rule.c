@@ -1,0 +1,607 @@
+/*-------------------------------------------------------------------------
+ *
+ * rule.c
+ *	  The rules of a program: what a row scores, and which status it asks for.
+ *
+ * The rules of a table are read with its program and compiled one by one when
+ * they are first needed.  Rules that give points are added up in the order of
+ * their names, so that a sum of fractions is the same everywhere.  Rules that
+ * ask for a status are kept in the order of precedence: the first that fires,
+ * and may move the lead from where it is, is the one; those behind it are not
+ * looked at.
+ *
+ * A rule fires on an edge: its condition holds of the new row and did not hold
+ * of the old one, both judged at the same moment, each with its score.  So
+ * neither the clock nor a change of rules moves a lead; a write does.
+ *
+ * Expressions that call nothing but what is built in are evaluated side by side
+ * in one memory that is reset once a row; all others by lc_expr_judge(), as the
+ * table's owner and safe against coming back here.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "lifecycle.h"
+
+#include <math.h>
+
+#include "access/sysattr.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/bitmapset.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+PG_FUNCTION_INFO_V1(lifecycle_behavior_score_of_rule);
+
+/* A row that is being judged. */
+typedef struct Judge
+{
+	LcProgram  *program;
+	const LcRule *current;		/* the rule at work, for who must be told */
+	const LcRule *found;
+	LcJudgement judgement;
+} Judge;
+
+/* ---- reading ---- */
+
+static char *
+rule_text(TupleTableSlot *slot, AttrNumber attno)
+{
+	bool		isnull;
+	Datum		d = slot_getattr(slot, attno, &isnull);
+
+	return isnull ? NULL : TextDatumGetCString(d);
+}
+
+/*
+ * The stages of an array of statuses, as a mask.  What the model lacks does not
+ * count: no lead is there.
+ */
+uint64
+lc_rule_stages(const LcModel *model, ArrayType *statuses)
+{
+	uint64		mask = 0;
+	Datum	   *elements;
+	bool	   *nulls;
+	int			n;
+
+	deconstruct_array(statuses, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &n);
+	for (int i = 0; i < n; i++)
+	{
+		text	   *t;
+		int			stage;
+
+		if (nulls[i])
+			continue;
+		t = DatumGetTextPP(elements[i]);
+		stage = lc_model_stage(model, VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t));
+		if (stage >= 0)
+			mask |= UINT64CONST(1) << stage;
+	}
+	return mask;
+}
+
+/*
+ * A rule of the slot's row, compiled when needed, in the current memory.
+ */
+static LcRule *
+make_rule(TupleTableSlot *slot, Relation rel, LcProgram *program, LcRuleSet *set)
+{
+	LcRule	   *rule = palloc0(sizeof(LcRule));
+	char	   *points = rule_text(slot, Anum_rule_points);
+	char	   *status = rule_text(slot, Anum_rule_status);
+	bool		isnull;
+	Datum		d;
+
+	rule->name = rule_text(slot, Anum_rule_name);
+	rule->enabled = DatumGetBool(slot_getattr(slot, Anum_rule_enabled, &isnull));
+	rule->priority = DatumGetInt32(slot_getattr(slot, Anum_rule_priority, &isnull));
+	rule->status = status;
+	rule->stage = status ? lc_model_stage(program->model, status, strlen(status)) : LC_NO_STAGE;
+	d = slot_getattr(slot, Anum_rule_only_from, &isnull);
+	rule->has_only_from = !isnull;
+	rule->only_from = isnull ? ~UINT64CONST(0) : lc_rule_stages(program->model, DatumGetArrayTypeP(d));
+	rule->condition = lc_expr_make(CurrentMemoryContext, rel,
+								   psprintf("condition of rule \"%s\"", rule->name),
+								   program->owner, rule_text(slot, Anum_rule_condition), BOOLOID,
+								   status ? &set->status_scope : &set->points_scope);
+	rule->points = lc_expr_make(CurrentMemoryContext, rel,
+								psprintf("points of rule \"%s\"", rule->name),
+								program->owner, points, FLOAT8OID, &set->points_scope);
+	return rule;
+}
+
+static int
+compare_names(const void *a, const void *b)
+{
+	return strcmp((*(LcRule *const *) a)->name, (*(LcRule *const *) b)->name);
+}
+
+/* Where a stage stands between rules of the same priority: the lower, the sooner. */
+static int
+standing(const LcModel *model, int stage)
+{
+	if (stage < 0)
+		return LC_MAX_STAGES + 2;
+	if (model->stages[stage].rank == 0)
+		return 1;
+	if (stage + 1 == model->nstages || model->stages[stage + 1].rank == 0)
+		return 0;
+	return 2 + LC_MAX_STAGES - 1 - stage;
+}
+
+static int
+compare_precedence(const void *a, const void *b, void *model)
+{
+	const LcRule *x = *(LcRule *const *) a;
+	const LcRule *y = *(LcRule *const *) b;
+	int			sx;
+	int			sy;
+
+	if (x->priority != y->priority)
+		return x->priority > y->priority ? -1 : 1;
+	sx = standing(model, x->stage);
+	sy = standing(model, y->stage);
+	if (sx != sy)
+		return sx < sy ? -1 : 1;
+	return strcmp(x->name, y->name);
+}
+
+/*
+ * Read the rules of the program's table, in the current memory; "rel" is that
+ * table or a partition of it.  All that is asked for may be disabled ones, too.
+ */
+LcRuleSet *
+lc_rules_load(LcProgram *program, Relation rel, bool disabled)
+{
+	LcRuleSet  *set = palloc0(sizeof(LcRuleSet));
+	Relation	rules = table_open(lc_watch_config("rule"), AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(lc_latest_snapshot());
+	TableScanDesc scan = table_beginscan(rules, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(rules, NULL);
+	int			room = 16;
+
+	set->points_scope.status = program->status;
+	set->points_scope.score = program->score;
+	set->status_scope = set->points_scope;
+	set->status_scope.scores = true;
+	set->points = palloc(room * sizeof(LcRule *));
+	set->status = palloc(room * sizeof(LcRule *));
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		LcRule	   *rule;
+		bool		isnull;
+
+		if (DatumGetObjectId(slot_getattr(slot, Anum_rule_on_table, &isnull)) != program->root ||
+			(!disabled && !DatumGetBool(slot_getattr(slot, Anum_rule_enabled, &isnull))))
+			continue;
+		rule = make_rule(slot, rel, program, set);
+		if (set->npoints + set->nstatus == room)
+		{
+			room *= 2;
+			set->points = repalloc(set->points, room * sizeof(LcRule *));
+			set->status = repalloc(set->status, room * sizeof(LcRule *));
+		}
+		if (rule->points != NULL)
+			set->points[set->npoints++] = rule;
+		else if (rule->status != NULL)
+			set->status[set->nstatus++] = rule;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rules, AccessShareLock);
+
+	qsort(set->points, set->npoints, sizeof(LcRule *), compare_names);
+	qsort_arg(set->status, set->nstatus, sizeof(LcRule *), compare_precedence, program->model);
+	if (set->npoints + set->nstatus > 0)
+		set->econtext = CreateStandaloneExprContext();
+	return set;
+}
+
+/* Let go of all compiled forms; the memory is the caller's. */
+void
+lc_rules_free(LcRuleSet *set)
+{
+	if (set == NULL)
+		return;
+	for (int i = 0; i < set->npoints; i++)
+	{
+		lc_expr_free(set->points[i]->condition);
+		lc_expr_free(set->points[i]->points);
+	}
+	for (int i = 0; i < set->nstatus; i++)
+		lc_expr_free(set->status[i]->condition);
+	if (set->econtext != NULL)
+		FreeExprContext(set->econtext, false);
+}
+
+/* ---- which columns matter ---- */
+
+static void
+note_columns(LcColumns *columns, Bitmapset *read, MemoryContext cxt)
+{
+	int			i = -1;
+	int			n = 0;
+
+	columns->attno = MemoryContextAlloc(cxt, Max(bms_num_members(read), 1) * sizeof(AttrNumber));
+	while ((i = bms_next_member(read, i)) >= 0)
+		columns->attno[n++] = i + FirstLowInvalidHeapAttributeNumber;
+	columns->n = n;
+}
+
+/*
+ * Compile all rules, and learn which columns they read.
+ */
+static void
+prepare(LcProgram *program)
+{
+	LcRuleSet  *set = program->rules;
+	Bitmapset  *read = NULL;
+
+	if (set->prepared)
+		return;
+	for (int i = 0; i < set->npoints; i++)
+	{
+		lc_expr_prepare(set->points[i]->condition);
+		lc_expr_prepare(set->points[i]->points);
+		read = bms_add_members(read, set->points[i]->condition->columns);
+		read = bms_add_members(read, set->points[i]->points->columns);
+	}
+	note_columns(&set->points_read, read, program->cxt);
+	bms_free(read);
+	read = NULL;
+	for (int i = 0; i < set->nstatus; i++)
+	{
+		lc_expr_prepare(set->status[i]->condition);
+		read = bms_add_members(read, set->status[i]->condition->columns);
+		if (set->status[i]->condition->reads_demographic_score)
+			set->reads_demographic_score = true;
+		if (set->status[i]->condition->reads_behavior_score)
+			set->reads_behavior_score = true;
+	}
+	note_columns(&set->status_read, read, program->cxt);
+	bms_free(read);
+	set->prepared = true;
+}
+
+/*
+ * Whether one of the columns differs.  A value that is written anew but is the
+ * same does not count; one that was not written is not even looked into.
+ */
+static bool
+differ(const LcColumns *columns, TupleTableSlot *a, TupleTableSlot *b)
+{
+	TupleDesc	desc = a->tts_tupleDescriptor;
+
+	if (columns->n == 0)
+		return false;
+	slot_getsomeattrs(a, columns->attno[columns->n - 1]);
+	slot_getsomeattrs(b, columns->attno[columns->n - 1]);
+	for (int i = 0; i < columns->n; i++)
+	{
+		int			c = columns->attno[i] - 1;
+		Form_pg_attribute att = TupleDescAttr(desc, c);
+		Datum		x = a->tts_values[c];
+		Datum		y = b->tts_values[c];
+
+		if (a->tts_isnull[c] != b->tts_isnull[c])
+			return true;
+		if (a->tts_isnull[c])
+			continue;
+		if (!datumIsEqual(x, y, att->attbyval, att->attlen) &&
+			(att->attbyval || !datum_image_eq(x, y, att->attbyval, att->attlen)))
+			return true;
+	}
+	return false;
+}
+
+/* ---- judging ---- */
+
+/*
+ * Say how to get rid of a rule that fails, unless the error is none of it or
+ * brings advice of its own.
+ */
+static void
+advise(const Judge *judge)
+{
+	const LcRule *rule = judge->current;
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+	ErrorData  *error = CopyErrorData();
+
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_TRANSACTION_ROLLBACK:
+			rule = NULL;
+			break;
+		default:
+			break;
+	}
+	if (rule != NULL && error->hint == NULL)
+	{
+		error->hint = psprintf("To go on without the rule: UPDATE lifecycle.rule SET enabled = false WHERE on_table = %s::regclass AND name = %s;",
+							   quote_literal_cstr(judge->program->name), quote_literal_cstr(rule->name));
+		FlushErrorState();
+		MemoryContextSwitchTo(old);
+		ReThrowError(error);
+	}
+	MemoryContextSwitchTo(old);
+	FreeErrorData(error);
+}
+
+/*
+ * The value of a rule's expression for the row.  By value, as all that rules
+ * give is.
+ */
+static inline Datum
+value_of(Judge *judge, LcExpr *expr, TupleTableSlot *row, bool *isnull)
+{
+	ExprContext *econtext = judge->program->rules->econtext;
+	MemoryContext old;
+	Datum		value;
+
+	if (expr->state == NULL || !expr->cached->is_valid)
+		lc_expr_prepare(expr);
+	if (expr->foreign_code)
+		return lc_expr_judge(expr, row, &judge->judgement, isnull);
+	econtext->ecxt_scantuple = row;
+	econtext->ecxt_param_list_info = &judge->judgement.params;
+	old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
+	value = ExecEvalExpr(expr->state, econtext, isnull);
+	MemoryContextSwitchTo(old);
+	return value;
+}
+
+static inline bool
+holds(Judge *judge, const LcRule *rule, TupleTableSlot *row)
+{
+	bool		isnull;
+	Datum		value;
+
+	judge->current = rule;
+	value = value_of(judge, rule->condition, row, &isnull);
+	return !isnull && DatumGetBool(value);
+}
+
+/*
+ * The points that a rule's expression came to.  None that would make every sum
+ * of them meaningless.
+ */
+float8
+lc_rule_points(const LcProgram *program, const char *rule, Datum value, bool isnull)
+{
+	float8		points = isnull ? 0 : DatumGetFloat8(value);
+
+	if (isnan(points) || isinf(points))
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("rule \"%s\" of table \"%s\" gives %s points", rule, program->name,
+						isnan(points) ? "NaN" : "infinite")));
+	return points;
+}
+
+/* What the rule gives the row, for which it holds. */
+static float8
+points_of(Judge *judge, const LcRule *rule, TupleTableSlot *row)
+{
+	bool		isnull;
+	Datum		value;
+
+	judge->current = rule;
+	value = value_of(judge, rule->points, row, &isnull);
+	return lc_rule_points(judge->program, rule->name, value, isnull);
+}
+
+/* Names the rule in what its expressions do not: errors of ours. */
+static void
+judge_error_callback(void *arg)
+{
+	const Judge *judge = arg;
+
+	if (judge->current != NULL)
+		errcontext("rule \"%s\" of table \"%s\"", judge->current->name, judge->program->name);
+}
+
+/* What a walk over the rules is to find. */
+typedef enum Question
+{
+	SCORE,						/* what the points add up to */
+	AT_ENTRY,					/* which status holds */
+	FIRED,						/* which status holds that did not */
+	STANDING					/* which status holds and may be moved to */
+} Question;
+
+static float8
+add_up(Judge *judge, TupleTableSlot *row)
+{
+	LcRuleSet  *set = judge->program->rules;
+	float8		score = 0;
+
+	for (int i = 0; i < set->npoints; i++)
+	{
+		if (holds(judge, set->points[i], row))
+			score += points_of(judge, set->points[i], row);
+	}
+	judge->current = NULL;
+	if (isinf(score))
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("demographic score of a lead of table \"%s\" is out of range",
+						judge->program->name)));
+	return score;
+}
+
+static const LcRule *
+find_rule(Judge *judge, Question question, TupleTableSlot *oldrow, LcJudgement *old,
+		  TupleTableSlot *row, int from)
+{
+	LcProgram  *program = judge->program;
+	LcRuleSet  *set = program->rules;
+	LcJudgement new = judge->judgement;
+
+	for (int i = 0; i < set->nstatus; i++)
+	{
+		const LcRule *rule = set->status[i];
+
+		if (question == AT_ENTRY ?
+			rule->stage < 0 || rule->has_only_from :
+			(rule->only_from >> from & 1) == 0 ||
+			!lc_model_move_is_legal(program->model, from, rule->stage))
+			continue;
+		if (!holds(judge, rule, row))
+			continue;
+		if (question == FIRED)
+		{
+			bool		held;
+
+			judge->judgement = *old;
+			held = holds(judge, rule, oldrow);
+			judge->judgement = new;
+			if (held)
+				continue;
+		}
+		return rule;
+	}
+	return NULL;
+}
+
+/*
+ * Ask the rules.  An error says which rule it is about, and how to do without.
+ */
+static const LcRule *
+ask(LcProgram *program, Question question, TupleTableSlot *oldrow, LcJudgement *old,
+	TupleTableSlot *row, const LcJudgement *new, int from, float8 *score)
+{
+	Judge		judge;
+	ErrorContextCallback callback;
+
+	judge.program = program;
+	judge.current = NULL;
+	judge.found = NULL;
+	judge.judgement = *new;
+	/* results are by value: nobody further up the stack has anything in there */
+	ResetExprContext(program->rules->econtext);
+	callback.callback = judge_error_callback;
+	callback.arg = &judge;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	PG_TRY();
+	{
+		if (question == SCORE)
+			*score = add_up(&judge, row);
+		else
+			judge.found = find_rule(&judge, question, oldrow, old, row, from);
+	}
+	PG_CATCH();
+	{
+		error_context_stack = callback.previous;
+		advise(&judge);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	error_context_stack = callback.previous;
+	return judge.found;
+}
+
+/*
+ * The demographic score of the row.
+ */
+float8
+lc_rules_score(LcProgram *program, TupleTableSlot *row, TimestampTz moment)
+{
+	LcJudgement judgement;
+	float8		score = 0;
+
+	if (program->rules->npoints == 0)
+		return 0;
+	lc_expr_set_judgement(&judgement, 0, true, 0, moment);
+	(void) ask(program, SCORE, NULL, NULL, row, &judgement, LC_NO_STAGE, &score);
+	return score;
+}
+
+/*
+ * Whether the points that the rows get can differ.
+ */
+bool
+lc_rules_score_may_differ(LcProgram *program, TupleTableSlot *oldrow, TupleTableSlot *newrow)
+{
+	if (program->rules->npoints == 0)
+		return false;
+	prepare(program);
+	return differ(&program->rules->points_read, oldrow, newrow);
+}
+
+/*
+ * The rule that decides on which status a lead enters, or NULL.
+ */
+const LcRule *
+lc_rules_at_entry(LcProgram *program, TupleTableSlot *row, float8 score, TimestampTz moment)
+{
+	LcJudgement judgement;
+
+	if (program->rules->nstatus == 0)
+		return NULL;
+	lc_expr_set_judgement(&judgement, score, false, 0, moment);
+	return ask(program, AT_ENTRY, NULL, NULL, row, &judgement, LC_NO_STAGE, NULL);
+}
+
+/*
+ * The rule that a write fires for a lead which is at the given stage, or NULL.
+ * A lead whose score was never stored had the one that its old row gives now.
+ */
+const LcRule *
+lc_rules_fired(LcProgram *program, TupleTableSlot *oldrow, const LcLead *old,
+			   TupleTableSlot *newrow, float8 new_score, TimestampTz moment)
+{
+	LcRuleSet  *set = program->rules;
+	LcJudgement before;
+	LcJudgement after;
+	float8		old_score = old->score;
+
+	if (set->nstatus == 0 || old->stage < 0)
+		return NULL;
+	prepare(program);
+	if (!differ(&set->status_read, oldrow, newrow) &&
+		!(set->reads_demographic_score && (old->score_isnull || old->score != new_score)))
+		return NULL;
+	if (old->score_isnull && set->reads_demographic_score)
+		old_score = lc_rules_score(program, oldrow, moment);
+	lc_expr_set_judgement(&before, old_score, false, 0, moment);
+	lc_expr_set_judgement(&after, new_score, false, 0, moment);
+	return ask(program, FIRED, oldrow, &before, newrow, &after, old->stage, NULL);
+}
+
+/*
+ * The rule that holds for a lead at the given stage and may move it, or NULL.
+ */
+const LcRule *
+lc_rules_standing(LcProgram *program, TupleTableSlot *row, float8 score, int from,
+				  TimestampTz moment)
+{
+	LcJudgement judgement;
+
+	if (program->rules->nstatus == 0 || from < 0)
+		return NULL;
+	lc_expr_set_judgement(&judgement, score, false, 0, moment);
+	return ask(program, STANDING, NULL, NULL, row, &judgement, from, NULL);
+}
+
+/*
+ * behavior_score(): what the stored text of a condition says for the behaviour
+ * score.  Compiled conditions take it from the judgement; nobody else has one.
+ */
+Datum
+lifecycle_behavior_score_of_rule(PG_FUNCTION_ARGS)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("lifecycle.behavior_score() without arguments can only be used in the condition of a rule with a status")));
+	PG_RETURN_NULL();
+}
