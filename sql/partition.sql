@@ -52,6 +52,61 @@ $$;
 COMMENT ON FUNCTION lifecycle.add_statement_triggers(regclass, int) IS
 'Part of lifecycle.track(), which see: the statement and TRUNCATE triggers of the program with that id, on the table and its partitions, where they are missing and the caller owns the table.';
 
+CREATE FUNCTION lifecycle.put_update_trigger(lead_table regclass) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    id int := (SELECT p.id FROM lifecycle.program p WHERE p.lead_table = put_update_trigger.lead_table);
+    always boolean := EXISTS (
+        SELECT FROM lifecycle.tables_of(put_update_trigger.lead_table) AS r JOIN pg_trigger t ON t.tgrelid = r.relation
+        WHERE t.tgname::text COLLATE "C" > 'zz_lifecycle_before_row' AND NOT t.tgisinternal
+          AND t.tgtype & (1 | 2 | 16) = (1 | 2 | 16));  -- FOR EACH ROW, BEFORE, UPDATE
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_trigger t
+                   WHERE t.tgrelid = put_update_trigger.lead_table AND t.tgname = 'lifecycle_after_update'
+                     AND (t.tgqual IS NULL) >= always) THEN
+        EXECUTE format('CREATE OR REPLACE TRIGGER lifecycle_after_update AFTER UPDATE ON %s FOR EACH ROW %s
+                        EXECUTE FUNCTION lifecycle.lead_after_row(%L)', lead_table,
+                       CASE WHEN NOT always THEN 'WHEN (OLD.lifecycle_seq IS DISTINCT FROM NEW.lifecycle_seq)' ELSE '' END, id);
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION lifecycle.put_update_trigger(regclass) IS
+'Part of lifecycle.track(), which see: the AFTER UPDATE trigger of the tracked table. It looks at leads that moved; but at every lead where a BEFORE trigger of a user fires after ours and could change the status behind it.';
+
+CREATE FUNCTION lifecycle.triggers_changed() RETURNS event_trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    tracked regclass;
+BEGIN
+    -- not open to this user, who then has no table of ours
+    IF NOT has_schema_privilege('lifecycle', 'USAGE') THEN
+        RETURN;
+    END IF;
+    FOR tracked IN
+        SELECT DISTINCT p.lead_table
+        FROM pg_event_trigger_ddl_commands() AS c
+        JOIN pg_trigger t ON c.classid = 'pg_trigger'::regclass AND t.oid = c.objid
+        JOIN lifecycle.program p ON p.lead_table = t.tgrelid
+             OR p.lead_table IN (SELECT a.relid FROM pg_partition_ancestors(t.tgrelid) AS a)
+        WHERE t.tgname::text COLLATE "C" > 'zz_lifecycle_before_row' AND NOT c.in_extension
+          -- what is not there yet is made by who restores it
+          AND EXISTS (SELECT FROM pg_trigger o WHERE o.tgrelid = p.lead_table AND o.tgname = 'lifecycle_after_update')
+    LOOP
+        PERFORM lifecycle.put_update_trigger(tracked);
+    END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION lifecycle.triggers_changed() IS
+'ddl_command_end event trigger: where a user makes a trigger on a tracked table that fires after ours, calls lifecycle.put_update_trigger().';
+
+CREATE EVENT TRIGGER lifecycle_triggers_changed ON ddl_command_end
+    WHEN TAG IN ('CREATE TRIGGER', 'ALTER TRIGGER')
+    EXECUTE FUNCTION lifecycle.triggers_changed();
+
 CREATE FUNCTION lifecycle.drop_triggers(relation regclass) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -81,15 +136,18 @@ CREATE FUNCTION lifecycle.follow_partition(relation regclass) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    id int;
+    program_id int;
     foreign_owner oid;
 BEGIN
-    SELECT p.id INTO id
+    SELECT p.id INTO program_id
     FROM pg_partition_ancestors(follow_partition.relation) WITH ORDINALITY AS a (relid, distance)
     JOIN lifecycle.program p ON p.lead_table = a.relid
     ORDER BY a.distance LIMIT 1;
     IF FOUND THEN
-        PERFORM lifecycle.add_statement_triggers(follow_partition.relation, id);
+        PERFORM lifecycle.add_statement_triggers(follow_partition.relation, program_id);
+        PERFORM lifecycle.put_update_trigger(p.lead_table) FROM lifecycle.program p
+        WHERE p.id = program_id AND EXISTS (
+            SELECT FROM pg_trigger t WHERE t.tgrelid = p.lead_table AND t.tgname = 'lifecycle_after_update');
     ELSIF NOT EXISTS (SELECT FROM lifecycle.program p WHERE p.lead_table = follow_partition.relation) THEN
         SELECT r.owner INTO foreign_owner
         FROM lifecycle.tables_of(follow_partition.relation) AS r

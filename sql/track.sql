@@ -524,14 +524,7 @@ BEGIN
                     FOR EACH ROW EXECUTE FUNCTION lifecycle.lead_before_row(%L)', lead_table, id);
     EXECUTE format('CREATE TRIGGER lifecycle_after_insert AFTER INSERT ON %s
                     FOR EACH ROW EXECUTE FUNCTION lifecycle.lead_after_row(%L)', lead_table, id);
-    -- A later BEFORE trigger may have set the status behind ours, so the status
-    -- is looked at as well. A condition would forbid the owner of a column to
-    -- change its type; on a status column of his own there is none.
-    EXECUTE format('CREATE TRIGGER lifecycle_after_update AFTER UPDATE ON %s FOR EACH ROW %s
-                    EXECUTE FUNCTION lifecycle.lead_after_row(%L)', lead_table,
-                   CASE WHEN status_added THEN
-                       format('WHEN (OLD.lifecycle_seq IS DISTINCT FROM NEW.lifecycle_seq OR OLD.%1$I IS DISTINCT FROM NEW.%1$I OR OLD.lifecycle_since IS DISTINCT FROM NEW.lifecycle_since)', status_column)
-                   ELSE '' END, id);
+    PERFORM lifecycle.put_update_trigger(lead_table);
     EXECUTE format('CREATE TRIGGER lifecycle_after_delete AFTER DELETE ON %s
                     FOR EACH ROW EXECUTE FUNCTION lifecycle.lead_after_row(%L)', lead_table, id);
 END

@@ -281,4 +281,36 @@ SELECT results_eq('SELECT who, what FROM heard ORDER BY what', $$VALUES ('tapb_w
 DROP OWNED BY tapb_writer;
 DROP ROLE tapb_writer;
 
+-- only where a user's trigger fires between ours, the second looks at each row
+CREATE TABLE watched (id int PRIMARY KEY, note text) PARTITION BY RANGE (id);
+CREATE TABLE watched_low PARTITION OF watched FOR VALUES FROM (0) TO (100);
+SELECT lifecycle.track('watched');
+CREATE FUNCTION looks_always() RETURNS text LANGUAGE sql AS $$
+    SELECT string_agg(tgrelid::regclass || ' ' || (tgqual IS NULL), ', ' ORDER BY tgrelid::regclass::text)
+    FROM pg_trigger WHERE tgname = 'lifecycle_after_update' AND tgrelid::regclass::text LIKE 'watched%'
+$$;
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.note := coalesce(NEW.note, ''-''); RETURN NEW; END';
+SELECT is(looks_always(), 'watched false, watched_low false', 'the trigger after an UPDATE looks at leads that moved');
+CREATE TRIGGER a_touch BEFORE UPDATE ON watched FOR EACH ROW EXECUTE FUNCTION touch();
+CREATE TRIGGER zzz_count AFTER UPDATE ON watched FOR EACH ROW EXECUTE FUNCTION touch();
+SELECT is(looks_always(), 'watched false, watched_low false', 'also with triggers of users that fire before ours, or after both');
+ALTER TRIGGER a_touch ON watched RENAME TO zzz_touch;
+SELECT is(looks_always(), 'watched true, watched_low true', 'one that is renamed to fire between them makes it look at each row');
+DROP TRIGGER zzz_touch ON watched;
+SELECT lifecycle.untrack('watched');
+SELECT lifecycle.track('watched');
+SELECT is(looks_always(), 'watched false, watched_low false', 'track() sees that it is gone');
+CREATE TRIGGER zzz_touch BEFORE UPDATE ON watched_low FOR EACH ROW EXECUTE FUNCTION touch();
+SELECT is(looks_always(), 'watched true, watched_low true', 'so does one on a partition');
+SELECT lifecycle.untrack('watched');
+SELECT lifecycle.track('watched');
+SELECT is(looks_always(), 'watched true, watched_low true', 'and track() sees that it is there');
+CREATE TABLE watched_high (id int PRIMARY KEY, note text, lifecycle_status lifecycle.lifecycle_status, lifecycle_since timestamptz, lifecycle_seq int, demographic_score float8);
+DROP TRIGGER zzz_touch ON watched_low;
+SELECT lifecycle.untrack('watched');
+SELECT lifecycle.track('watched');
+CREATE TRIGGER zzz_touch BEFORE UPDATE ON watched_high FOR EACH ROW EXECUTE FUNCTION touch();
+ALTER TABLE watched ATTACH PARTITION watched_high FOR VALUES FROM (100) TO (200);
+SELECT is(looks_always(), 'watched true, watched_high true, watched_low true', 'a partition that is attached brings its own');
+
 SELECT * FROM finish();
