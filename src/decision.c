@@ -27,8 +27,9 @@ typedef struct Note
 {
 	uint32		lead;			/* hash of program and key */
 	int32		seq;
-	uint32		rule : 30;		/* its name, from 1; 0: none */
+	uint32		rule : 24;		/* its name, from 1; 0: none */
 	uint32		cause : 2;
+	uint32		stage : 6;		/* where to */
 } Note;
 
 /*
@@ -188,11 +189,11 @@ hash_of(LcProgram *program, Datum lead)
 }
 
 /*
- * The move with that number which the row of the lead is about to make was
- * decided by the rule, or, without one, by who wrote it.
+ * The move that the row of the lead is about to make was decided by the rule,
+ * or, without one, by who wrote it.
  */
 void
-lc_decision_note(LcProgram *program, Datum lead, int32 seq, LcCause cause, const char *rule)
+lc_decision_note(LcProgram *program, const LcLead *lead, LcCause cause, const char *rule)
 {
 	Note	   *note;
 
@@ -206,8 +207,9 @@ lc_decision_note(LcProgram *program, Datum lead, int32 seq, LcCause cause, const
 			repalloc_huge(notes, notes_room * sizeof(Note));
 	}
 	note = &notes[nnotes++];
-	note->lead = hash_of(program, lead);
-	note->seq = seq;
+	note->lead = hash_of(program, lead->key);
+	note->seq = lead->seq;
+	note->stage = lead->stage;
 	note->cause = cause;
 	note->rule = rule != NULL ? number_of(rule) : 0;
 }
@@ -215,10 +217,11 @@ lc_decision_note(LcProgram *program, Datum lead, int32 seq, LcCause cause, const
 /*
  * What was decided about that move of the lead: its cause and its rule, or that
  * it was written.  Notes of the statement at hand come first, then those of the
- * statements around it.
+ * statements around it.  Of two rows with one key, of which one was stored, the
+ * status tells which it was.
  */
 const char *
-lc_decision_take(LcProgram *program, Datum lead, int32 seq, const char **rule)
+lc_decision_take(LcProgram *program, const LcLead *lead, int32 seq, const char **rule)
 {
 	Size		end = nnotes;
 	uint32		hash;
@@ -226,7 +229,7 @@ lc_decision_take(LcProgram *program, Datum lead, int32 seq, const char **rule)
 	*rule = NULL;
 	if (nnotes == 0)
 		return causes[LC_BY_WRITE];
-	hash = hash_of(program, lead);
+	hash = hash_of(program, lead->key);
 	for (int s = nsections; s-- > 0;)
 	{
 		Section    *section = &sections[s];
@@ -236,7 +239,7 @@ lc_decision_take(LcProgram *program, Datum lead, int32 seq, const char **rule)
 		{
 			if (at >= end)
 				at = section->begin;
-			if (notes[at].lead == hash && notes[at].seq == seq)
+			if (notes[at].lead == hash && notes[at].seq == seq && notes[at].stage == lead->stage)
 			{
 				section->next = at + 1;
 				if (notes[at].rule != 0)

@@ -21,6 +21,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
+#include "commands/comment.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
@@ -77,20 +78,39 @@ require_owner_of_rule(Relation rules, Oid on_table, bool must_exist)
 
 /*
  * Whether the table is a tracked one that a restore has not finished: with our
- * columns, and without our triggers.
+ * columns, and without our triggers, which come last.  Where its program is not
+ * there either, the comment on the column tells it from a mere copy.
  */
 static bool
 is_half_restored(Relation rel)
 {
 	TriggerDesc *triggers = rel->trigdesc;
+	AttrNumber	seq = get_attnum(RelationGetRelid(rel), "lifecycle_seq");
+	LcProgram  *program;
+	char	   *comment;
 
-	if (get_attnum(RelationGetRelid(rel), "lifecycle_seq") <= 0)
+	if (seq <= 0 || (rel->rd_rel->relkind != RELKIND_RELATION &&
+					 rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE))
 		return false;
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
 		if (strcmp(triggers->triggers[i].tgname, "zz_lifecycle_before_row") == 0)
 			return false;
 	}
+	program = lc_program_pin(RelationGetRelid(rel));
+	if (program != NULL)
+	{
+		bool		is_root = program->root == RelationGetRelid(rel);
+
+		lc_program_unpin(program);
+		return is_root;
+	}
+	comment = GetComment(RelationGetRelid(rel), RelationRelationId, seq);
+	if (comment == NULL || strstr(comment, "Kept by lifecycle.") == NULL)
+		return false;
+	ereport(NOTICE,
+			(errmsg("a rule of table \"%s\" is stored unchecked", RelationGetRelationName(rel)),
+			 errdetail("The table is not tracked now; lifecycle.track() puts the rule in force.")));
 	return true;
 }
 
@@ -221,7 +241,11 @@ try_rule(LcProgram *program, Relation rel, const RuleRow *row, const char *condi
 	int			sec_context;
 	int			guc_level;
 	uint64		n = 0;
+	char	   *alias = pstrdup("l");
 
+	/* the row as a whole, not a column of that name */
+	while (get_attnum(RelationGetRelid(rel), alias) != InvalidAttrNumber)
+		alias = psprintf("%sl", alias);
 	holds = lc_expr_make(cxt, rel, psprintf("condition of rule \"%s\"", row->name), program->owner,
 						 condition, BOOLOID, points ? &set->points_scope : &set->status_scope);
 	gives = lc_expr_make(cxt, rel, psprintf("points of rule \"%s\"", row->name), program->owner,
@@ -233,7 +257,8 @@ try_rule(LcProgram *program, Relation rel, const RuleRow *row, const char *condi
 	guc_level = NewGUCNestLevel();
 	RestrictSearchPath();
 	SPI_connect();
-	if (SPI_execute(psprintf("SELECT l FROM %s l LIMIT %d", program->name, ROWS_TO_TRY), true, 0) != SPI_OK_SELECT)
+	if (SPI_execute(psprintf("SELECT %s FROM %s %s LIMIT %d", alias, program->name, alias, ROWS_TO_TRY),
+					true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read table \"%s\"", program->name);
 	AtEOXact_GUC(false, guc_level);
 	SetUserIdAndSecContext(userid, sec_context);
@@ -382,7 +407,6 @@ lifecycle_rule_changes(PG_FUNCTION_ARGS)
 	rel = relation_open(on_table, AccessShareLock);
 	if (is_half_restored(rel))
 	{
-		ereport(DEBUG1, (errmsg_internal("rule \"%s\" is stored unchecked", row.name)));
 		relation_close(rel, AccessShareLock);
 		return PointerGetDatum(result);
 	}

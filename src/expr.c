@@ -575,6 +575,22 @@ use_judgement(Node *node, void *context)
 
 		if (funcid == F_NOW || funcid == F_TRANSACTION_TIMESTAMP)
 			return make_param(PARAM_MOMENT, TIMESTAMPTZOID);
+		if (funcid == F_AGE_TIMESTAMPTZ || funcid == F_AGE_TIMESTAMP)
+		{
+			/* the age of one argument is that at the midnight of today */
+			bool		tz = funcid == F_AGE_TIMESTAMPTZ;
+			Node	   *today = (Node *) makeFuncExpr(F_DATE_TIMESTAMPTZ, DATEOID,
+													  list_make1(make_param(PARAM_MOMENT, TIMESTAMPTZOID)),
+													  InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+
+			today = (Node *) makeFuncExpr(tz ? F_TIMESTAMPTZ_DATE : F_TIMESTAMP_DATE,
+										  tz ? TIMESTAMPTZOID : TIMESTAMPOID, list_make1(today),
+										  InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+			return (Node *) makeFuncExpr(tz ? F_AGE_TIMESTAMPTZ_TIMESTAMPTZ : F_AGE_TIMESTAMP_TIMESTAMP,
+										 INTERVALOID,
+										 list_make2(today, use_judgement(linitial(((FuncExpr *) node)->args), context)),
+										 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+		}
 		if (is_behavior_score(funcid))
 		{
 			expr->reads_behavior_score = true;

@@ -237,7 +237,7 @@ decide_insert(LcProgram *program, Relation rel, TupleTableSlot *row, LcLead *lea
 	}
 	lc_decide_entry(program, row, lead);
 	if (program->rules->nstatus > 0)
-		lc_decision_note(program, lead->key, lead->seq, LC_BY_RULE, rule != NULL ? rule->name : NULL);
+		lc_decision_note(program, lead, LC_BY_RULE, rule != NULL ? rule->name : NULL);
 }
 
 /*
@@ -260,7 +260,7 @@ decide_move(LcProgram *program, Relation rel, TupleTableSlot *oldrow, const LcLe
 				 errdetail("Model \"%s\" does not have its status.", program->model->name)));
 	lc_lead_set_move(new, last.seq + 1, lc_time_of_move(program, old->key, last.at));
 	if (program->rules->nstatus > 0)
-		lc_decision_note(program, new->key, new->seq, cause, rule != NULL ? rule->name : NULL);
+		lc_decision_note(program, new, cause, rule != NULL ? rule->name : NULL);
 }
 
 /*
@@ -332,7 +332,7 @@ decide_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTab
 	new->seq_isnull = old->seq_isnull;
 	new->score = old->score;
 	new->score_isnull = old->score_isnull;
-	if (lc_rules_score_may_differ(program, oldrow, row))
+	if (lc_rules_score_may_differ(program, oldrow, old, row))
 	{
 		new->score = lc_rules_score(program, row, moment_of(program, old));
 		new->score_isnull = false;
@@ -341,7 +341,7 @@ decide_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTab
 		return;
 	if (program->rules->nstatus > 0 && old->stage >= 0)
 	{
-		const LcRule *rule = lc_rules_fired(program, oldrow, old, row, new->score,
+		const LcRule *rule = lc_rules_fired(program, oldrow, old, row, new,
 											moment_of(program, old));
 
 		if (rule != NULL)
@@ -536,7 +536,7 @@ record_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTab
 		return;
 	}
 	lc_require_reason(program, rel, newrow, new.key, new.stage);
-	cause = lc_decision_take(program, new.key, new.seq, &rule);
+	cause = lc_decision_take(program, &new, new.seq, &rule);
 	lc_record_move(program, newrow, &new, &last, true, new.stage, new.seq, new.since, cause, rule, NULL);
 }
 

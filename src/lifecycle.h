@@ -187,11 +187,12 @@ extern void lc_rules_free(LcRuleSet *set);
 extern uint64 lc_rule_stages(const LcModel *model, ArrayType *statuses);
 extern float8 lc_rule_points(const LcProgram *program, const char *rule, Datum value, bool isnull);
 extern float8 lc_rules_score(LcProgram *program, TupleTableSlot *row, TimestampTz moment);
-extern bool lc_rules_score_may_differ(LcProgram *program, TupleTableSlot *oldrow, TupleTableSlot *newrow);
+extern bool lc_rules_score_may_differ(LcProgram *program, TupleTableSlot *oldrow, const LcLead *old,
+									  TupleTableSlot *newrow);
 extern const LcRule *lc_rules_at_entry(LcProgram *program, TupleTableSlot *row, float8 score,
 									   TimestampTz moment);
 extern const LcRule *lc_rules_fired(LcProgram *program, TupleTableSlot *oldrow, const LcLead *old,
-									TupleTableSlot *newrow, float8 new_score, TimestampTz moment);
+									TupleTableSlot *newrow, const LcLead *new, TimestampTz moment);
 extern const LcRule *lc_rules_standing(LcProgram *program, TupleTableSlot *row, float8 score, int from,
 									   TimestampTz moment);
 
@@ -373,23 +374,6 @@ extern void lc_history_end_subtransaction(bool commit, SubTransactionId mine,
 										  SubTransactionId parent);
 extern void lc_history_end_transaction(bool commit);
 
-/* ---- decision.c: what BEFORE ROW decided, until AFTER ROW records it ---- */
-
-/* What made a move that is neither an entry nor a removal. */
-typedef enum LcCause
-{
-	LC_BY_WRITE,
-	LC_BY_RULE,
-	LC_BY_RESCORE
-} LcCause;
-
-extern void lc_decision_begin_statement(int depth);
-extern void lc_decision_end_statement(void);
-extern void lc_decision_end_subtransaction(bool commit, SubTransactionId mine, SubTransactionId parent);
-extern void lc_decision_end_transaction(void);
-extern void lc_decision_note(LcProgram *program, Datum lead, int32 seq, LcCause cause, const char *rule);
-extern const char *lc_decision_take(LcProgram *program, Datum lead, int32 seq, const char **rule);
-
 /* ---- move.c: one move of a lead ---- */
 
 /* What we keep on a lead's row. */
@@ -426,6 +410,24 @@ extern text *lc_reason(LcProgram *program, TupleTableSlot *row);
 extern void lc_record_move(LcProgram *program, TupleTableSlot *row, const LcLead *lead,
 						   LcLastMove *last, bool has_last, int to, int32 seq, TimestampTz at,
 						   const char *cause, const char *rule, const LcClaim *claim);
+
+/* ---- decision.c: what BEFORE ROW decided, until AFTER ROW records it ---- */
+
+/* What made a move that is neither an entry nor a removal. */
+typedef enum LcCause
+{
+	LC_BY_WRITE,
+	LC_BY_RULE,
+	LC_BY_RESCORE
+} LcCause;
+
+extern void lc_decision_begin_statement(int depth);
+extern void lc_decision_end_statement(void);
+extern void lc_decision_end_subtransaction(bool commit, SubTransactionId mine, SubTransactionId parent);
+extern void lc_decision_end_transaction(void);
+extern void lc_decision_note(LcProgram *program, const LcLead *lead, LcCause cause, const char *rule);
+extern const char *lc_decision_take(LcProgram *program, const LcLead *lead, int32 seq,
+									const char **rule);
 
 /* ---- operation.c: what owners do to leads beside writing them ---- */
 

@@ -43,6 +43,7 @@ typedef struct Judge
 {
 	LcProgram  *program;
 	const LcRule *current;		/* the rule at work, for who must be told */
+	bool		names_itself;	/* by the context of its expressions */
 	const LcRule *found;
 	LcJudgement judgement;
 } Judge;
@@ -236,41 +237,6 @@ note_columns(LcColumns *columns, Bitmapset *read, MemoryContext cxt)
 }
 
 /*
- * Compile all rules, and learn which columns they read.
- */
-static void
-prepare(LcProgram *program)
-{
-	LcRuleSet  *set = program->rules;
-	Bitmapset  *read = NULL;
-
-	if (set->prepared)
-		return;
-	for (int i = 0; i < set->npoints; i++)
-	{
-		lc_expr_prepare(set->points[i]->condition);
-		lc_expr_prepare(set->points[i]->points);
-		read = bms_add_members(read, set->points[i]->condition->columns);
-		read = bms_add_members(read, set->points[i]->points->columns);
-	}
-	note_columns(&set->points_read, read, program->cxt);
-	bms_free(read);
-	read = NULL;
-	for (int i = 0; i < set->nstatus; i++)
-	{
-		lc_expr_prepare(set->status[i]->condition);
-		read = bms_add_members(read, set->status[i]->condition->columns);
-		if (set->status[i]->condition->reads_demographic_score)
-			set->reads_demographic_score = true;
-		if (set->status[i]->condition->reads_behavior_score)
-			set->reads_behavior_score = true;
-	}
-	note_columns(&set->status_read, read, program->cxt);
-	bms_free(read);
-	set->prepared = true;
-}
-
-/*
  * Whether one of the columns differs.  A value that is written anew but is the
  * same does not count; one that was not written is not even looked into.
  */
@@ -304,8 +270,7 @@ differ(const LcColumns *columns, TupleTableSlot *a, TupleTableSlot *b)
 /* ---- judging ---- */
 
 /*
- * Say how to get rid of a rule that fails, unless the error is none of it or
- * brings advice of its own.
+ * Say how to do without a rule that fails, unless the error is none of it.
  */
 static void
 advise(const Judge *judge)
@@ -324,9 +289,10 @@ advise(const Judge *judge)
 		default:
 			break;
 	}
-	if (rule != NULL && error->hint == NULL)
+	if (rule != NULL)
 	{
-		error->hint = psprintf("To go on without the rule: UPDATE lifecycle.rule SET enabled = false WHERE on_table = %s::regclass AND name = %s;",
+		error->hint = psprintf("%s%sTo go on without the rule: UPDATE lifecycle.rule SET enabled = false WHERE on_table = %s::regclass AND name = %s;",
+							   error->hint ? error->hint : "", error->hint ? " " : "",
 							   quote_literal_cstr(judge->program->name), quote_literal_cstr(rule->name));
 		FlushErrorState();
 		MemoryContextSwitchTo(old);
@@ -347,10 +313,12 @@ value_of(Judge *judge, LcExpr *expr, TupleTableSlot *row, bool *isnull)
 	MemoryContext old;
 	Datum		value;
 
+	judge->names_itself = true;
 	if (expr->state == NULL || !expr->cached->is_valid)
 		lc_expr_prepare(expr);
 	if (expr->foreign_code)
 		return lc_expr_judge(expr, row, &judge->judgement, isnull);
+	judge->names_itself = false;
 	econtext->ecxt_scantuple = row;
 	econtext->ecxt_param_list_info = &judge->judgement.params;
 	old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
@@ -399,19 +367,57 @@ points_of(Judge *judge, const LcRule *rule, TupleTableSlot *row)
 	return lc_rule_points(judge->program, rule->name, value, isnull);
 }
 
-/* Names the rule in what its expressions do not: errors of ours. */
+/* Names the rule where its expression does not. */
 static void
 judge_error_callback(void *arg)
 {
 	const Judge *judge = arg;
 
-	if (judge->current != NULL)
+	if (judge->current != NULL && !judge->names_itself)
 		errcontext("rule \"%s\" of table \"%s\"", judge->current->name, judge->program->name);
+}
+
+/*
+ * Compile all rules, and learn which columns they read.
+ */
+static void
+compile_all(Judge *judge)
+{
+	LcProgram  *program = judge->program;
+	LcRuleSet  *set = program->rules;
+	Bitmapset  *read = NULL;
+
+	judge->names_itself = true;
+	for (int i = 0; i < set->npoints; i++)
+	{
+		judge->current = set->points[i];
+		lc_expr_prepare(set->points[i]->condition);
+		lc_expr_prepare(set->points[i]->points);
+		read = bms_add_members(read, set->points[i]->condition->columns);
+		read = bms_add_members(read, set->points[i]->points->columns);
+	}
+	note_columns(&set->points_read, read, program->cxt);
+	bms_free(read);
+	read = NULL;
+	for (int i = 0; i < set->nstatus; i++)
+	{
+		judge->current = set->status[i];
+		lc_expr_prepare(set->status[i]->condition);
+		read = bms_add_members(read, set->status[i]->condition->columns);
+		if (set->status[i]->condition->reads_demographic_score)
+			set->reads_demographic_score = true;
+		if (set->status[i]->condition->reads_behavior_score)
+			set->reads_behavior_score = true;
+	}
+	note_columns(&set->status_read, read, program->cxt);
+	bms_free(read);
+	set->prepared = true;
 }
 
 /* What a walk over the rules is to find. */
 typedef enum Question
 {
+	COLUMNS,					/* which columns they read */
 	SCORE,						/* what the points add up to */
 	AT_ENTRY,					/* which status holds */
 	FIRED,						/* which status holds that did not */
@@ -484,8 +490,10 @@ ask(LcProgram *program, Question question, TupleTableSlot *oldrow, LcJudgement *
 
 	judge.program = program;
 	judge.current = NULL;
+	judge.names_itself = false;
 	judge.found = NULL;
-	judge.judgement = *new;
+	if (new != NULL)
+		judge.judgement = *new;
 	/* results are by value: nobody further up the stack has anything in there */
 	ResetExprContext(program->rules->econtext);
 	callback.callback = judge_error_callback;
@@ -494,7 +502,9 @@ ask(LcProgram *program, Question question, TupleTableSlot *oldrow, LcJudgement *
 	error_context_stack = &callback;
 	PG_TRY();
 	{
-		if (question == SCORE)
+		if (question == COLUMNS)
+			compile_all(&judge);
+		else if (question == SCORE)
 			*score = add_up(&judge, row);
 		else
 			judge.found = find_rule(&judge, question, oldrow, old, row, from);
@@ -508,6 +518,14 @@ ask(LcProgram *program, Question question, TupleTableSlot *oldrow, LcJudgement *
 	PG_END_TRY();
 	error_context_stack = callback.previous;
 	return judge.found;
+}
+
+/* See to it that it is known which columns the rules read. */
+static void
+prepare(LcProgram *program)
+{
+	if (!program->rules->prepared)
+		(void) ask(program, COLUMNS, NULL, NULL, NULL, NULL, LC_NO_STAGE, NULL);
 }
 
 /*
@@ -527,15 +545,20 @@ lc_rules_score(LcProgram *program, TupleTableSlot *row, TimestampTz moment)
 }
 
 /*
- * Whether the points that the rows get can differ.
+ * Whether the points that the rows get can differ; or none are stored, and the
+ * other rules are going to ask for them.
  */
 bool
-lc_rules_score_may_differ(LcProgram *program, TupleTableSlot *oldrow, TupleTableSlot *newrow)
+lc_rules_score_may_differ(LcProgram *program, TupleTableSlot *oldrow, const LcLead *old,
+						  TupleTableSlot *newrow)
 {
-	if (program->rules->npoints == 0)
+	LcRuleSet  *set = program->rules;
+
+	if (set->npoints == 0)
 		return false;
 	prepare(program);
-	return differ(&program->rules->points_read, oldrow, newrow);
+	return differ(&set->points_read, oldrow, newrow) ||
+		(old->score_isnull && set->reads_demographic_score && differ(&set->status_read, oldrow, newrow));
 }
 
 /*
@@ -558,7 +581,7 @@ lc_rules_at_entry(LcProgram *program, TupleTableSlot *row, float8 score, Timesta
  */
 const LcRule *
 lc_rules_fired(LcProgram *program, TupleTableSlot *oldrow, const LcLead *old,
-			   TupleTableSlot *newrow, float8 new_score, TimestampTz moment)
+			   TupleTableSlot *newrow, const LcLead *new, TimestampTz moment)
 {
 	LcRuleSet  *set = program->rules;
 	LcJudgement before;
@@ -569,12 +592,12 @@ lc_rules_fired(LcProgram *program, TupleTableSlot *oldrow, const LcLead *old,
 		return NULL;
 	prepare(program);
 	if (!differ(&set->status_read, oldrow, newrow) &&
-		!(set->reads_demographic_score && (old->score_isnull || old->score != new_score)))
+		!(set->reads_demographic_score && (old->score_isnull ? !new->score_isnull : old->score != new->score)))
 		return NULL;
 	if (old->score_isnull && set->reads_demographic_score)
 		old_score = lc_rules_score(program, oldrow, moment);
 	lc_expr_set_judgement(&before, old_score, false, 0, moment);
-	lc_expr_set_judgement(&after, new_score, false, 0, moment);
+	lc_expr_set_judgement(&after, new->score, false, 0, moment);
 	return ask(program, FIRED, oldrow, &before, newrow, &after, old->stage, NULL);
 }
 
