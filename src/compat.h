@@ -33,6 +33,11 @@
 	pg_class_ownercheck((objectid), (roleid))
 #define object_aclcheck(classid, objectid, roleid, mode) \
 	pg_namespace_aclcheck((objectid), (roleid), (mode))
+#define lc_function_aclcheck(funcid, roleid, mode) \
+	pg_proc_aclcheck((funcid), (roleid), (mode))
+#else
+#define lc_function_aclcheck(funcid, roleid, mode) \
+	object_aclcheck(ProcedureRelationId, (funcid), (roleid), (mode))
 #endif
 
 /* The number of the transaction that this backend runs, never used twice. */

@@ -706,7 +706,7 @@ compile(LcExpr *expr)
 	old = MemoryContextSwitchTo(expr->cxt);
 	expr->columns = NULL;
 	pull_varattnos(node, 1, &expr->columns);
-	expr->state = ExecInitExpr((Expr *) expr->cached->expr, NULL);
+	expr->state = ExecInitExpr((Expr *) lc_pattern_substitute(expr->cached->expr), NULL);
 	MemoryContextSwitchTo(old);
 	expr->foreign_code = foreign_code;
 }

@@ -123,6 +123,10 @@ extern Datum lc_expr_eval(LcExpr *expr, TupleTableSlot *slot, bool *isnull);
 extern void lc_expr_free(LcExpr *expr);
 extern AttrNumber lc_expr_only_column(LcExpr *expr);
 
+/* ---- pattern.c: LIKE and regular expressions with a constant pattern ---- */
+
+extern Node *lc_pattern_substitute(Node *expr);
+
 /* ---- rule.c: what a row scores, which status it asks for ---- */
 
 typedef struct LcProgram LcProgram;
