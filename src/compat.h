@@ -40,6 +40,15 @@
 	object_aclcheck(ProcedureRelationId, (funcid), (roleid), (mode))
 #endif
 
+/* Whether the role may call the function. */
+#if PG_VERSION_NUM >= 160000
+#define lc_may_execute(funcid, roleid) \
+	(object_aclcheck(ProcedureRelationId, (funcid), (roleid), ACL_EXECUTE) == ACLCHECK_OK)
+#else
+#define lc_may_execute(funcid, roleid) \
+	(pg_proc_aclcheck((funcid), (roleid), ACL_EXECUTE) == ACLCHECK_OK)
+#endif
+
 /* The number of the transaction that this backend runs, never used twice. */
 #if PG_VERSION_NUM >= 170000
 #define LcLocalTransactionId() (MyProc ? MyProc->vxid.lxid : InvalidLocalTransactionId)

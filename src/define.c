@@ -385,6 +385,9 @@ lifecycle_rule_changes(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" was not fired BEFORE ... FOR EACH ROW of lifecycle.rule",
 						"rule_changes")));
+	if (lc_follow_is_rewriting())
+		return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) ?
+							   trigdata->tg_newtuple : trigdata->tg_trigtuple);
 	rules = trigdata->tg_relation;
 	desc = RelationGetDescr(rules);
 	is_update = TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event);
@@ -423,6 +426,7 @@ lifecycle_rule_changes(PG_FUNCTION_ARGS)
 				 errhint("Rules stand on the tracked table: %s.", program->name)));
 	check_rule(program, rel, &row, is_update ? &before : NULL);
 	lc_program_unpin(program);
-	relation_close(rel, AccessShareLock);
+	/* the lock is kept: columns that are named must not go, or change names, unseen */
+	relation_close(rel, NoLock);
 	return PointerGetDatum(heap_form_tuple(desc, row.values, row.nulls));
 }

@@ -408,6 +408,53 @@ lc_expr_canonical(Relation rel, const char *what, const char *source, Oid type,
 }
 
 /*
+ * What a stored text means with the names of now, or the error that it gives:
+ * a tree that has everything by number.  Which columns and scores it may use
+ * was decided when it was written.
+ */
+Node *
+lc_expr_tree(Relation rel, const char *what, const char *source, Oid type)
+{
+	static const LcScope any = {.scores = true};
+	ExprErrorContext ctx;
+	ErrorContextCallback callback;
+	SavedUser	caller;
+	Node	   *tree;
+
+	ctx.what = what;
+	ctx.table = RelationGetRelationName(rel);
+	ctx.source = source;
+	callback.callback = expr_error_callback;
+	callback.arg = &ctx;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+
+	become_owner(rel->rd_rel->relowner, true, &caller);
+	tree = transform_expression(rel, what, source, type, &any, false);
+	become_caller(&caller);
+
+	error_context_stack = callback.previous;
+	return tree;
+}
+
+/*
+ * The canonical text for such a tree, with the names of now.
+ */
+char *
+lc_expr_text(Relation rel, Node *tree)
+{
+	SavedUser	caller;
+	char	   *text;
+
+	become_owner(rel->rd_rel->relowner, true, &caller);
+	text = deparse_expression(tree,
+							  deparse_context_for(RelationGetRelationName(rel), RelationGetRelid(rel)),
+							  false, false);
+	become_caller(&caller);
+	return text;
+}
+
+/*
  * A handle for a stored expression; it is compiled when it is first needed.
  * Handle and compiled forms live in the given context.  "what" says which
  * expression it is, in messages; it and "scope", which rules have, must live as

@@ -263,11 +263,13 @@ transaction_event(XactEvent event, void *arg)
 			lc_history_end_transaction(false);
 			lc_decision_end_transaction();
 			lc_program_end_transaction();
+			lc_follow_end_transaction();
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
 			lc_decision_end_transaction();
 			lc_program_end_transaction();
+			lc_follow_end_transaction();
 			break;
 		default:
 			break;
@@ -284,6 +286,7 @@ subtransaction_event(SubXactEvent event, SubTransactionId mine,
 
 		lc_history_end_subtransaction(commit, mine, parent);
 		lc_decision_end_subtransaction(commit, mine, parent);
+		lc_follow_end_subtransaction(commit, mine, parent);
 	}
 }
 

@@ -122,6 +122,8 @@ extern Datum lc_expr_judge(LcExpr *expr, TupleTableSlot *slot, LcJudgement *judg
 extern Datum lc_expr_eval(LcExpr *expr, TupleTableSlot *slot, bool *isnull);
 extern void lc_expr_free(LcExpr *expr);
 extern AttrNumber lc_expr_only_column(LcExpr *expr);
+extern Node *lc_expr_tree(Relation rel, const char *what, const char *source, Oid type);
+extern char *lc_expr_text(Relation rel, Node *tree);
 
 /* ---- pattern.c: LIKE and regular expressions with a constant pattern ---- */
 
@@ -268,6 +270,15 @@ extern int	lc_program_stage(LcProgram *program, Datum status, bool isnull);
 extern char *lc_program_status_label(LcProgram *program, Datum status);
 extern Datum lc_program_status(LcProgram *program, int stage);
 extern char *lc_program_key_text(LcProgram *program, Datum key, bool isnull);
+extern void lc_execute_as_extension(const char *sql, int nargs, Oid *types, Datum *values,
+									const char *nulls, int expected, Datum *result);
+
+/* ---- follow.c: DDL under stored expressions ---- */
+
+extern bool lc_follow_is_rewriting(void);
+extern void lc_follow_execute(const char *sql, int nargs, Oid *types, Datum *values, int expected);
+extern void lc_follow_end_subtransaction(bool commit, SubTransactionId mine, SubTransactionId parent);
+extern void lc_follow_end_transaction(void);
 
 /* ---- partition.c: lead tables that are partitioned ---- */
 

@@ -569,14 +569,17 @@ require_owner(Oid relid)
 }
 
 /*
- * Run one fixed statement on lifecycle.program as the owner of that table, with
- * all its constraints and triggers.  What the caller may do has been checked.
+ * Run one fixed statement on our configuration as the owner of its tables, with
+ * all their constraints and triggers, on what is committed now.  What the
+ * caller may do has been checked.
  */
-static void
-execute_as_extension(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls,
-					 int expected, Datum *result)
+void
+lc_execute_as_extension(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls,
+						int expected, Datum *result)
 {
 	Relation	programs = table_open(lc_config_relid("program"), RowExclusiveLock);
+	SPIPlanPtr	plan;
+	Snapshot	snapshot;
 	Oid			userid;
 	int			sec_context;
 	int			guc_level;
@@ -588,8 +591,14 @@ execute_as_extension(const char *sql, int nargs, Oid *types, Datum *values, cons
 	RestrictSearchPath();
 
 	SPI_connect();
-	if (SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0) != expected)
+	plan = SPI_prepare(sql, nargs, types);
+	if (plan == NULL)
+		elog(ERROR, "could not prepare \"%s\": %s", sql, SPI_result_code_string(SPI_result));
+	CommandCounterIncrement();
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	if (SPI_execute_snapshot(plan, values, nulls, snapshot, InvalidSnapshot, false, true, 0) != expected)
 		elog(ERROR, "unexpected result of: %s", sql);
+	UnregisterSnapshot(snapshot);
 	if (result != NULL)
 		*result = SPI_processed == 0 ? (Datum) 0 :
 			SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
@@ -625,7 +634,7 @@ lifecycle_register_program(PG_FUNCTION_ARGS)
 		if (column_types[i] == REGCLASSOID)
 			require_owner(PG_ARGISNULL(i) ? InvalidOid : PG_GETARG_OID(i));
 	}
-	execute_as_extension("INSERT INTO lifecycle.program (lead_table, model, key, status_column, prefix,"
+	lc_execute_as_extension("INSERT INTO lifecycle.program (lead_table, model, key, status_column, prefix,"
 						 " history, refused, status_added, entered, source, value, actor, reason, cohort,"
 						 " on_illegal, tz)"
 						 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
@@ -635,7 +644,8 @@ lifecycle_register_program(PG_FUNCTION_ARGS)
 }
 
 /*
- * unregister_program(lead_table): delete the program row for untrack().
+ * unregister_program(lead_table): delete the program's row and its rules for
+ * untrack().
  */
 Datum
 lifecycle_unregister_program(PG_FUNCTION_ARGS)
@@ -645,7 +655,8 @@ lifecycle_unregister_program(PG_FUNCTION_ARGS)
 	Datum		id;
 
 	require_owner(DatumGetObjectId(relid));
-	execute_as_extension("DELETE FROM lifecycle.program WHERE lead_table = $1 RETURNING id",
+	lc_follow_execute("DELETE FROM lifecycle.rule WHERE on_table = $1", 1, &type, &relid, SPI_OK_DELETE);
+	lc_execute_as_extension("DELETE FROM lifecycle.program WHERE lead_table = $1 RETURNING id",
 						 1, &type, &relid, NULL, SPI_OK_DELETE_RETURNING, &id);
 	PG_RETURN_BOOL(DatumGetInt32(id) != 0);
 }
@@ -671,6 +682,8 @@ lifecycle_program_changes(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" was not fired BEFORE UPDATE FOR EACH ROW of lifecycle.program",
 						"program_changes")));
+	if (lc_follow_is_rewriting())
+		return PointerGetDatum(trigdata->tg_newtuple);
 	desc = RelationGetDescr(trigdata->tg_relation);
 	row = trigdata->tg_newtuple;
 	relid = DatumGetObjectId(heap_getattr(trigdata->tg_trigtuple, Anum_program_lead_table, desc, &isnull));
@@ -706,12 +719,13 @@ lifecycle_program_changes(PG_FUNCTION_ARGS)
 			row = heap_modify_tuple_by_cols(row, desc, 1, &attno, &canonical, &notnull);
 		}
 	}
-	table_close(rel, AccessShareLock);
+	/* the lock is kept: columns that were named must not go, or change names, unseen */
+	table_close(rel, NoLock);
 	return PointerGetDatum(row);
 }
 
 /*
- * sql_drop event trigger.  A lead table that is gone takes its program with
+ * sql_drop event trigger.  A table that is gone takes its program and rules with
  * it: the next table that got its OID would inherit it.  A history that is
  * gone while its lead table stays would leave every writer with an error, so
  * that is refused here, where it can be.
@@ -729,10 +743,13 @@ lifecycle_tables_dropped(PG_FUNCTION_ARGS)
 	if (!OidIsValid(schema) || !OidIsValid(get_relname_relid("program", schema)))
 		PG_RETURN_NULL();
 
-	execute_as_extension("DELETE FROM lifecycle.program p"
+	lc_follow_execute("DELETE FROM lifecycle.rule r"
+					  " WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = r.on_table)",
+					  0, NULL, NULL, SPI_OK_DELETE);
+	lc_execute_as_extension("DELETE FROM lifecycle.program p"
 						 " WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = p.lead_table)",
 						 0, NULL, NULL, NULL, SPI_OK_DELETE, NULL);
-	execute_as_extension("SELECT p.lead_table FROM lifecycle.program p"
+	lc_execute_as_extension("SELECT p.lead_table FROM lifecycle.program p"
 						 " WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = p.history)"
 						 "    OR NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = p.refused)"
 						 " LIMIT 1",
