@@ -108,6 +108,7 @@ typedef struct Subject
 	Oid			relid;			/* the table over whose rows it speaks */
 	char	   *rule;			/* the name of the rule */
 	char	   *text;			/* as it was when the command began */
+	List	   *rewritten;		/* of char *: what DDL inside of the command made of it */
 	AttrNumber	attno;			/* of a name: the column */
 	Node	   *tree;			/* of a text: what it meant, or NULL */
 	bool		holds;			/* the table's owner may use all that it uses */
@@ -381,6 +382,17 @@ stored_text(TupleTableSlot *slot, Relation config, const char *column)
 	return TextDatumGetCString(d);
 }
 
+/* Programs first, rules by name: what is complained of is always the same. */
+static int
+compare_items(const ListCell *a, const ListCell *b)
+{
+	const Subject *x = lfirst(a);
+	const Subject *y = lfirst(b);
+	int			by_rule = x->rule && y->rule ? strcmp(x->rule, y->rule) : 0;
+
+	return by_rule != 0 ? by_rule : x->place - y->place;
+}
+
 /*
  * All that is stored and mentions one of the names.  Read with a latest
  * snapshot: what is in force is what others obey.
@@ -402,7 +414,7 @@ read_items(List *names)
 		{
 			for (int i = 0; i < lengthof(places); i++)
 			{
-				Subject	   *item;
+				Subject    *item;
 				char	   *text;
 				bool		isnull;
 
@@ -425,25 +437,44 @@ read_items(List *names)
 		UnregisterSnapshot(snapshot);
 		table_close(config, AccessShareLock);
 	}
+	list_sort(items, compare_items);
 	return items;
 }
 
-/* Whether the item is among them, with the same text. */
+/* Whether both are the same place of the same row. */
 static bool
-is_still_there(const Subject *item, List *items)
+is_same(const Subject *a, const Subject *b)
+{
+	return a->place == b->place && a->relid == b->relid &&
+		(a->rule == NULL || strcmp(a->rule, b->rule) == 0);
+}
+
+/*
+ * The text as it is stored now, among all that is; NULL where it is gone or
+ * somebody gave it another meaning.
+ */
+static const char *
+text_of_now(const Subject *item, List *items)
 {
 	ListCell   *cell;
+	ListCell   *t;
 
 	foreach(cell, items)
 	{
-		Subject	   *other = lfirst(cell);
+		Subject    *other = lfirst(cell);
 
-		if (other->place == item->place && other->relid == item->relid &&
-			(item->rule == NULL || strcmp(other->rule, item->rule) == 0) &&
-			strcmp(other->text, item->text) == 0)
-			return true;
+		if (!is_same(item, other))
+			continue;
+		if (strcmp(other->text, item->text) == 0)
+			return other->text;
+		foreach(t, item->rewritten)
+		{
+			if (strcmp(other->text, lfirst(t)) == 0)
+				return other->text;
+		}
+		return NULL;
 	}
-	return false;
+	return NULL;
 }
 
 /* Whether the table is tracked, or a table that it is a partition of is. */
@@ -841,7 +872,7 @@ refuse_dropped(Command *command)
 
 	foreach(cell, command->items)
 	{
-		Subject	   *item = lfirst(cell);
+		Subject    *item = lfirst(cell);
 		ListCell   *u;
 
 		if (!item->holds || !SearchSysCacheExists1(RELOID, ObjectIdGetDatum(item->relid)))
@@ -857,7 +888,7 @@ refuse_dropped(Command *command)
 			dropped = describe_dropped(lfirst(u));
 			if (now == NIL)
 				now = read_items(NIL);
-			if (dropped == NULL || !is_still_there(item, now))
+			if (dropped == NULL || text_of_now(item, now) == NULL)
 				continue;
 			if (places[item->place].is_name)
 				ereport(ERROR,
@@ -894,8 +925,12 @@ refuse_broken(Command *command, const Subject *item, const char *detail)
 
 /* ---- following ---- */
 
+/*
+ * Put another text in the place of that of now.  Commands that this one is
+ * inside of know the text as it was.
+ */
 static void
-rewrite(const Subject *item, const char *text)
+rewrite(Command *command, const Subject *item, const char *old, const char *text)
 {
 	Oid			types[4] = {TEXTOID, REGCLASSOID, TEXTOID, TEXTOID};
 	Datum		values[4];
@@ -903,7 +938,7 @@ rewrite(const Subject *item, const char *text)
 
 	values[0] = CStringGetTextDatum(text);
 	values[1] = ObjectIdGetDatum(item->relid);
-	values[2] = CStringGetTextDatum(item->text);
+	values[2] = CStringGetTextDatum(old);
 	if (IS_RULE(item))
 	{
 		values[3] = CStringGetTextDatum(item->rule);
@@ -915,13 +950,28 @@ rewrite(const Subject *item, const char *text)
 		lc_follow_execute(psprintf("UPDATE lifecycle.program SET %s = $1%s WHERE lead_table = $2 AND %s::text = $3",
 								   column, places[item->place].is_name ? "::name" : "", column),
 						  3, types, values, SPI_OK_UPDATE);
+
+	for (Command *outer = command->outer; outer != NULL; outer = outer->outer)
+	{
+		MemoryContext old_cxt = MemoryContextSwitchTo(outer->cxt);
+		ListCell   *cell;
+
+		foreach(cell, outer->items)
+		{
+			Subject    *known = lfirst(cell);
+
+			if (is_same(known, item))
+				known->rewritten = lappend(known->rewritten, pstrdup(text));
+		}
+		MemoryContextSwitchTo(old_cxt);
+	}
 }
 
 /*
  * A name of a column: refuse that ours is changed, follow the others.
  */
 static void
-follow_name(const Subject *item)
+follow_name(Command *command, const Subject *item, const char *old)
 {
 	char	   *name = get_attname(item->relid, item->attno, true);
 	Oid			type = get_atttype(item->relid, item->attno);
@@ -937,7 +987,7 @@ follow_name(const Subject *item)
 						item->text, table_name(item->relid), format_type_be(type)),
 				 is_status ? errdetail("A status column is an enum, text or character varying.") :
 				 errdetail("It is kept by lifecycle.")));
-	if (strcmp(name, item->text) == 0)
+	if (strcmp(name, old) == 0)
 		return;
 	if (!places[item->place].is_stored)
 		ereport(ERROR,
@@ -947,7 +997,7 @@ follow_name(const Subject *item)
 				 errdetail("It is kept by lifecycle."),
 				 errhint("To be rid of it, call lifecycle.untrack(%s, drop_data => true), which drops the history as well.",
 						 quote_literal_cstr(table_name(item->relid)))));
-	rewrite(item, name);
+	rewrite(command, item, old, name);
 }
 
 /*
@@ -955,10 +1005,10 @@ follow_name(const Subject *item)
  * still compiles, to the same.
  */
 static void
-follow_text(Command *command, const Subject *item)
+follow_text(Command *command, const Subject *item, const char *old)
 {
 	Relation	rel = relation_open(item->relid, AccessShareLock);
-	const char *text = item->text;
+	const char *text = old;
 	ErrorData  *error;
 	Node	   *tree;
 
@@ -972,8 +1022,8 @@ follow_text(Command *command, const Subject *item)
 		refuse_broken(command, item,
 					  psprintf("%s would call another function of the same name.", text));
 	relation_close(rel, AccessShareLock);
-	if (strcmp(text, item->text) != 0)
-		rewrite(item, text);
+	if (strcmp(text, old) != 0)
+		rewrite(command, item, old, text);
 }
 
 /*
@@ -987,15 +1037,16 @@ follow(Command *command)
 
 	foreach(cell, command->items)
 	{
-		Subject	   *item = lfirst(cell);
+		Subject    *item = lfirst(cell);
+		const char *text;
 
 		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(item->relid)) ||
-			!is_still_there(item, now))
+			(text = text_of_now(item, now)) == NULL)
 			continue;
 		if (places[item->place].is_name && item->attno > 0)
-			follow_name(item);
+			follow_name(command, item, text);
 		else if (item->tree != NULL)
-			follow_text(command, item);
+			follow_text(command, item, text);
 	}
 }
 
@@ -1042,8 +1093,8 @@ begin_command(Node *parsetree)
 	command->subid = GetCurrentSubTransactionId();
 	foreach(cell, items)
 	{
-		Subject	   *item = lfirst(cell);
-		Subject	   *kept = palloc(sizeof(Subject));
+		Subject    *item = lfirst(cell);
+		Subject    *kept = palloc(sizeof(Subject));
 		ListCell   *u;
 
 		*kept = *item;
