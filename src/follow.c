@@ -253,8 +253,9 @@ is_of_concern(Node *parsetree, Concern *concern)
 					name = stmt->relation->relname;
 				else
 					name = name_of_object(stmt->object);
+				/* a text may also come to mean what has the new name */
 				if (name != NULL)
-					concern->names = list_make1(name);
+					concern->names = list_make2(name, stmt->newname);
 				if (stmt->renameType == OBJECT_COLUMN && stmt->relationType == OBJECT_TABLE)
 				{
 					concern->relation = stmt->relation;

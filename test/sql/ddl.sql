@@ -28,7 +28,6 @@ CREATE TABLE crm.leads (
 );
 ALTER TABLE crm.leads DROP COLUMN gone;
 SELECT lifecycle.track('crm.leads', source => 'tools.channel(utm)', value => 'amount * 2', reason => 'coalesce(title, utm)');
-RESET ROLE;
 INSERT INTO lifecycle.rule (on_table, name, condition, points, status, enabled)
 SELECT 'crm.leads', r.*
 FROM (VALUES
@@ -43,6 +42,7 @@ FROM (VALUES
     ('off', $$(utm = 'ads'::text)$$, NULL, 'mql', false)
 ) AS r (name, condition, points, status, enabled);
 INSERT INTO crm.leads (id, title, amount, n, heat, utm) VALUES (1, 'Clerk', 10, 3, 'cold', 'ads');
+RESET ROLE;
 
 -- What is stored under a name.
 CREATE VIEW stored AS
@@ -226,19 +226,25 @@ FROM (VALUES
 ) AS d (as_role, statement, dropped, rule);
 SELECT is(failure('DROP FUNCTION kit.channel(text)', 'ddl_tools'),
           E'2BP01: cannot drop function kit.channel(pg_catalog.text) because expression "source" of tracked table "kit.people" reads it\n'
-          E'DETAIL: The source is: kit.channel(utm)\n'
+          'DETAIL: The source is: kit.channel(utm)\n'
           'HINT: Change it first, or UPDATE lifecycle.program SET source = NULL WHERE lead_table = ''kit.people''::regclass.', 'an expression of the program holds on, too');
-SELECT matches(failure('DROP SCHEMA kit CASCADE'), '^no error$', 'a schema that takes table and rules along is dropped') WHERE false;
 SELECT matches(failure('DROP SCHEMA sales CASCADE'), '^2BP01: cannot drop ', 'a schema whose objects are read is not');
+BEGIN;
+ALTER TABLE kit.people SET SCHEMA sales;
 SELECT matches(failure('DROP OWNED BY ddl_tools CASCADE'), '^2BP01: cannot drop ', 'nor all that a role owns');
-SELECT is(failure('ALTER TABLE kit.people DROP COLUMN "Job ""Title"', 'ddl_sales') ~ '^2BP01: cannot drop column "Job ""Title" of table "kit.people" because expression "reason"', true, 'quotes in the name');
+ROLLBACK;
+BEGIN;
+SELECT is(failure('DROP OWNED BY ddl_tools CASCADE'), 'no error', 'unless the table goes along');
+SELECT is_empty($$SELECT FROM lifecycle.rule UNION ALL SELECT FROM lifecycle.program WHERE prefix = 'leads'$$, 'and its rules with it');
+ROLLBACK;
+SELECT is(failure('ALTER TABLE kit.people DROP COLUMN "Job ""Title"', 'ddl_sales') ~ '^2BP01: cannot drop column "Job "Title" of table "kit.people" because expression "reason"', true, 'quotes in the name');
 SELECT is(failure('ALTER TABLE kit.people DROP COLUMN utm', 'ddl_sales') ~ '^2BP01', true, 'a column that two expressions read');
 UPDATE lifecycle.program SET source = NULL, reason = NULL WHERE prefix = 'leads';
 SELECT is(failure('ALTER TABLE kit.people DROP COLUMN utm', 'ddl_sales') ~ '^2BP01: cannot drop column "utm" of table "kit.people" because rule "off"', true, 'a disabled rule holds on');
 DELETE FROM lifecycle.rule WHERE name = 'off';
 SELECT is(failure('ALTER TABLE kit.people DROP COLUMN utm, DROP COLUMN spare', 'ddl_sales'), 'no error', 'the hints help');
 SELECT is(failure('DROP FUNCTION kit.channel(text)', 'ddl_tools'), 'no error', 'for functions as well');
-SELECT is(failure('ALTER TABLE other DROP COLUMN source'), 'no error', 'a column that nothing reads is dropped');
+SELECT is(failure('ALTER TABLE other DROP COLUMN "select"'), 'no error', 'a column that nothing reads is dropped');
 SELECT lives_ok($$INSERT INTO kit.people (lead, amount) VALUES (9, 1)$$, 'writes go on over dropped columns');
 
 -- what the owner of the table may not call any more is not held back by him
@@ -264,17 +270,17 @@ VALUES ('kit.people', 'size', '(kit.size(("select")::bigint) > 0)', '1'), ('kit.
 CREATE FUNCTION kept() RETURNS text LANGUAGE sql AS $$SELECT string_agg(text, ';' ORDER BY name) FROM stored$$;
 SELECT is(failure(c.statement, c.as_role), replace(c.result, '|', E'\n'), c.statement)
 FROM (VALUES
-    ('ddl_sales', 'ALTER TABLE kit.people ALTER "select" TYPE bigint, ALTER "select" DROP NOT NULL', 'no error'),
+    ('ddl_sales', 'ALTER TABLE kit.people ALTER "select" TYPE smallint, ALTER "select" DROP NOT NULL', 'no error'),
     ('ddl_sales', 'ALTER TABLE kit.people ALTER "select" TYPE int', 'no error'),
-    ('ddl_sales', 'ALTER TABLE kit.people ALTER "select" TYPE text', '2BP01: ALTER TABLE would break rule "big" of table "kit.people"'
-        '|DETAIL: points of rule "big" gives text, not double precision'
-        '|HINT: Change the rule first, or DELETE FROM lifecycle.rule WHERE on_table = ''kit.people''::regclass AND name = ''big''.'),
+    ('ddl_sales', 'ALTER TABLE kit.people ALTER "select" TYPE text', '2BP01: ALTER TABLE would break rule "near" of table "kit.people"'
+        '|DETAIL: operator does not exist: text sales.=~ integer'
+        '|HINT: Change the rule first, or DELETE FROM lifecycle.rule WHERE on_table = ''kit.people''::regclass AND name = ''near''.'),
     ('ddl_sales', 'ALTER TABLE kit.people ALTER "Job ""Title" TYPE varchar(40)', 'no error'),
     ('ddl_sales', 'ALTER TABLE kit.people ALTER "Job ""Title" TYPE int USING 1', '2BP01: ALTER TABLE would break rule "boss" of table "kit.people"'
         '|DETAIL: operator does not exist: integer ~* text'
         '|HINT: Change the rule first, or DELETE FROM lifecycle.rule WHERE on_table = ''kit.people''::regclass AND name = ''boss''.'),
-    ('ddl_sales', 'ALTER TABLE kit.people ALTER amount TYPE money', '2BP01: ALTER TABLE would break expression "value" of tracked table "kit.people"'
-        '|DETAIL: operator does not exist: money * numeric'
+    ('ddl_sales', 'ALTER TABLE kit.people ALTER amount TYPE text', '2BP01: ALTER TABLE would break expression "value" of tracked table "kit.people"'
+        '|DETAIL: operator does not exist: text * numeric'
         '|HINT: Change it first, or UPDATE lifecycle.program SET value = NULL WHERE lead_table = ''kit.people''::regclass.'),
     ('ddl_tools', 'ALTER FUNCTION kit.size(bigint) VOLATILE', '2BP01: ALTER FUNCTION would break rule "size" of table "kit.people"'
         '|DETAIL: cannot use a volatile function in this expression: The same row must give the same answer.'
@@ -317,7 +323,7 @@ ALTER TABLE split RENAME name TO label;
 ALTER TABLE split RENAME doubled TO twice;
 ALTER TABLE split RENAME lifecycle_status TO stage;
 ALTER TABLE split RENAME id TO lead;
-SELECT is((SELECT ROW(key, status_column, source, value)::text FROM lifecycle.program WHERE prefix = 'split'), '(lead,stage,upper(label),twice)', 'columns of a partitioned table are followed');
+SELECT is((SELECT ROW(key, status_column, source, value)::text FROM lifecycle.program WHERE prefix = 'split'), '(lead,stage,"upper(label)",twice)', 'columns of a partitioned table are followed');
 SELECT is((SELECT ROW(condition, points)::text FROM lifecycle.rule WHERE on_table = 'split'::regclass), '("(label IS NOT NULL)","(base)::double precision")', 'in rules, too');
 INSERT INTO split (lead, label, base) VALUES (2, 'z', 3), (12, 'w', 4);
 UPDATE split SET stage = 'mql', base = 10;
@@ -335,3 +341,78 @@ SELECT is(failure('ALTER TABLE top ATTACH PARTITION split FOR VALUES FROM (0) TO
 ALTER TABLE top RENAME label TO caption;
 SELECT is((SELECT source FROM lifecycle.program WHERE prefix = 'split'), 'upper(caption)', 'and a column is renamed from above');
 SELECT is(failure('ALTER TABLE top RENAME lifecycle_since TO since') ~ '^0A000: cannot rename column "lifecycle_since" of tracked table "public.split"', true, 'but not ours');
+
+-- ---- rules go on ----
+
+CREATE SCHEMA live;
+CREATE FUNCTION live.sdr(int) RETURNS boolean LANGUAGE sql STABLE AS 'SELECT $1 > 10';
+CREATE TABLE live.leads (id int PRIMARY KEY, gone int, title text, owner int, shout text GENERATED ALWAYS AS (upper(title)) STORED);
+ALTER TABLE live.leads DROP COLUMN gone;
+SELECT lifecycle.track('live.leads', source => 'title');
+INSERT INTO lifecycle.rule (on_table, name, condition, points, status)
+VALUES ('live.leads', 'boss', $$shout ~ 'CHIEF'$$, '20', NULL),
+       ('live.leads', 'good', 'demographic_score >= 20', NULL, 'mql'),
+       ('live.leads', 'taken', 'live.sdr(owner) AND behavior_score >= 0', NULL, 'sal');
+PREPARE judged AS INSERT INTO live.leads VALUES ($1, $2, $3) RETURNING lifecycle_status, demographic_score;
+PREPARE given AS UPDATE live.leads SET owner = 11 WHERE id = $1 RETURNING lifecycle_status, demographic_score;
+SELECT results_eq($$EXECUTE judged(1, 'chief', 1)$$, $$VALUES ('mql'::lifecycle.lifecycle_status, 20::float8)$$, 'rules judge');
+ALTER TABLE live.leads RENAME title TO job;
+ALTER TABLE live.leads RENAME shout TO loud;
+ALTER TABLE live.leads RENAME owner TO holder;
+ALTER TABLE live.leads RENAME holder TO owner;
+SELECT results_eq($$EXECUTE judged(2, 'chief', 1)$$, $$VALUES ('mql'::lifecycle.lifecycle_status, 20::float8)$$, 'after columns were renamed');
+ALTER FUNCTION live.sdr RENAME TO rep;
+CREATE OR REPLACE FUNCTION live.rep(int) RETURNS boolean LANGUAGE sql STABLE AS 'SELECT $1 > 100';
+SELECT results_eq($$EXECUTE given(1)$$, $$VALUES ('mql'::lifecycle.lifecycle_status, 20::float8)$$, 'a function that was replaced is followed');
+CREATE OR REPLACE FUNCTION live.rep(int) RETURNS boolean LANGUAGE sql STABLE AS 'SELECT $1 > 10';
+SELECT results_eq($$EXECUTE given(2)$$, $$VALUES ('sal'::lifecycle.lifecycle_status, 20::float8)$$, 'one that was renamed as well');
+ALTER TABLE live.leads ALTER owner TYPE smallint, ALTER owner SET NOT NULL;
+ALTER SCHEMA live RENAME TO life;
+ALTER TABLE life.leads RENAME TO people;
+ALTER TABLE life.people SET SCHEMA public;
+SELECT results_eq($$INSERT INTO people VALUES (3, 'a chief', 12) RETURNING lifecycle_status, demographic_score$$,
+                  $$VALUES ('sal'::lifecycle.lifecycle_status, 20::float8)$$, 'tables, schemas and types change');
+SELECT results_eq('SELECT lead, to_status, rule, source FROM life.leads_history ORDER BY lead, seq',
+                  $$VALUES (1, 'mql', 'good', 'chief'), (2, 'mql', 'good', 'chief'), (2, 'sal', 'taken', 'chief'), (3, 'sal', 'taken', 'a chief')$$, 'and the history names the rules');
+SELECT is_empty($$SELECT * FROM lifecycle.verify('people')$$, 'all is well');
+SELECT is(failure('ALTER TABLE people DROP COLUMN demographic_score') ~ '^2BP01', true, 'the score is ours');
+SELECT is(failure('ALTER TABLE people ALTER loud DROP EXPRESSION; ALTER TABLE people ALTER job TYPE varchar(20)'), 'no error', 'a generated column that becomes an ordinary one');
+SELECT results_eq($$INSERT INTO people VALUES (4, 'a chief', 1, '') RETURNING demographic_score$$, $$VALUES (0::float8)$$, 'is read as it is');
+
+-- without event triggers: an error that says where
+SET session_replication_role = replica;
+ALTER TABLE people RENAME owner TO rep;
+SET session_replication_role = origin;
+SELECT is(failure($$INSERT INTO people VALUES (5, 'x', 1, '')$$) ~ '^42703: column "owner" does not exist', true, 'a column that was renamed unseen');
+SELECT matches(failure_context($$INSERT INTO people VALUES (5, 'x', 1, '')$$), 'condition of rule "taken" of table "people"', 'in context');
+SELECT is(failure('ALTER TABLE people RENAME job TO title'), 'no error', 'a rule that is broken already hinders nobody');
+SELECT is(failure('ALTER TABLE people RENAME rep TO holder'), 'no error', 'whatever is done');
+ALTER TABLE people RENAME holder TO owner;
+SELECT lives_ok($$INSERT INTO people VALUES (5, 'x', 1, '')$$, 'with its name it works again');
+SELECT is((SELECT source FROM lifecycle.program WHERE lead_table = 'people'::regclass), 'title', 'the others were followed');
+
+-- ---- what goes, takes its rules along ----
+
+SELECT lifecycle.untrack('people');
+SELECT is((SELECT count(*) FROM lifecycle.rule WHERE on_table = 'people'::regclass), 0::bigint, 'untrack() deletes the rules of the table');
+SELECT is(failure('ALTER TABLE people DROP COLUMN loud, DROP COLUMN lifecycle_seq; DROP FUNCTION life.rep'), 'no error', 'which then hold nothing');
+CREATE TABLE gone (id int PRIMARY KEY, name text);
+SELECT lifecycle.track('gone', status_column => 'lifecycle_status', source => 'name');
+INSERT INTO lifecycle.rule (on_table, name, condition, points) VALUES ('gone', 'named', 'name IS NOT NULL', '1');
+INSERT INTO gone VALUES (1, 'x');
+SELECT lives_ok($$SELECT lifecycle.untrack('gone', drop_data => true)$$, 'untrack() with drop_data works over rules');
+SELECT columns_are('public', 'gone', ARRAY['id', 'name'], 'our columns are dropped');
+SELECT lifecycle.track('gone', source => 'name');
+INSERT INTO lifecycle.rule (on_table, name, condition, points) VALUES ('gone', 'named', 'name IS NOT NULL', '1');
+SELECT is(failure('DROP TABLE gone'), 'no error', 'a tracked table with rules is dropped');
+SELECT is_empty($$SELECT FROM lifecycle.rule WHERE name = 'named' AND on_table NOT IN (SELECT lead_table FROM lifecycle.program)$$, 'and its rules with it');
+SELECT is(failure('DROP SCHEMA kit, sales CASCADE'), 'no error', 'two schemas that use each other go together');
+SELECT is_empty($$SELECT FROM lifecycle.rule r LEFT JOIN pg_class c ON c.oid = r.on_table WHERE c.oid IS NULL$$, 'no rule is left of a table that is gone');
+SELECT isnt_empty($$SELECT FROM lifecycle.rule$$, 'there are rules');
+SELECT lives_ok('DROP EXTENSION lifecycle CASCADE', 'the extension is dropped under rules');
+SELECT lives_ok('CREATE EXTENSION lifecycle', 'and made again');
+SELECT lives_ok('ALTER TABLE other RENAME channel TO source; ALTER TABLE other DROP COLUMN source', 'DDL goes on');
+
+DROP OWNED BY ddl_sales, ddl_tools CASCADE;
+DROP ROLE ddl_sales, ddl_tools;
+SELECT * FROM finish();
