@@ -8,7 +8,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $moves = 'SELECT lead, seq, cycle, from_status, to_status, cause, at, source, reached::text FROM crm.leads_history ORDER BY lead, seq';
-my $programs = q{SELECT lead_table, model, key, status_column, prefix, history, source, on_illegal FROM lifecycle.program};
+my $programs = q{SELECT lead_table, model, key, status_column, prefix, history, source, on_illegal FROM lifecycle.program ORDER BY id};
+my $rules = q{SELECT on_table, name, condition, points, status, only_from::text, priority, enabled FROM lifecycle.rule ORDER BY name};
 my $triggers = q{SELECT tgrelid::regclass, tgname, pg_get_triggerdef(oid), tgenabled FROM pg_trigger
                  WHERE NOT tgisinternal AND tgrelid::regclass::text LIKE 'crm.%' ORDER BY 1, 2};
 my $model = q{SELECT (SELECT count(*) FROM lifecycle.stage WHERE model = 'mine'),
@@ -36,6 +37,28 @@ $node->safe_psql('crm', q{
     UPDATE crm.leads SET lifecycle_status = 'recycled' WHERE id = 2;
     UPDATE crm.leads SET lifecycle_status = 'sql' WHERE id = 2;
     DELETE FROM crm.leads WHERE id = 3;
+    CREATE SCHEMA tools;
+    CREATE FUNCTION tools.is_boss(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$SELECT $1 LIKE '%chief%'$$;
+    CREATE TABLE crm.scored (gone int, id int PRIMARY KEY, title text, late timestamptz, late_too int, twice int GENERATED ALWAYS AS (late_too * 2) STORED);
+    SELECT lifecycle.track('crm.scored');
+    ALTER TABLE crm.scored DROP COLUMN gone, DROP COLUMN late;
+    INSERT INTO lifecycle.rule (on_table, name, condition, points, status, only_from, priority, enabled) VALUES
+        ('crm.scored', 'boss', 'tools.is_boss(title)', '20', NULL, NULL, 0, true),
+        ('crm.scored', 'never', 'true', '1000', NULL, NULL, 0, false),
+        ('crm.scored', 'points', 'twice > 2', 'twice', NULL, NULL, 0, true),
+        ('crm.scored', 'good', 'demographic_score >= 20 AND behavior_score >= 0', NULL, 'mql', NULL, 1, true),
+        ('crm.scored', 'taken', $$ title = 'chief' $$, NULL, 'sal', '{mql}', 2, true),
+        ('crm.scored', 'off', 'title IS NOT NULL', NULL, 'lost', NULL, 9, false);
+    INSERT INTO crm.scored (id, title, late_too) VALUES (1, 'a chief', 2), (2, 'clerk', 1);
+    ALTER TABLE crm.scored RENAME title TO "Job";
+});
+my $scored = q{SELECT id, lifecycle_status, demographic_score FROM crm.scored ORDER BY id};
+is($node->safe_psql('crm', $scored), "1|mql|24\n2|known|0", 'rules judge before the dump');
+# a rule that is broken, switched off, must not keep the rest from being restored
+$node->safe_psql('crm', q{
+    INSERT INTO lifecycle.rule (on_table, name, condition, points, enabled) VALUES ('crm.scored', 'broken', 'twice = 7', '1', false);
+    SET session_replication_role = replica;
+    UPDATE lifecycle.rule SET condition = '(nosuch = 7)' WHERE name = 'broken';
 });
 is($node->safe_psql('crm', $verify), '', 'the table is consistent before the dump');
 
@@ -59,6 +82,21 @@ foreach my $user (scalar getpwuid($>), 'sales')
 	is($other->safe_psql($database, $model), "11|lost,recycled", "dump by $user: the model of one's own is there");
 	is($other->safe_psql($database, 'SELECT lead, from_status, to_status FROM crm.leads_refused'), '1|mql|known', "dump by $user: the refused move is there");
 	is($other->safe_psql($database, $verify), '', "dump by $user: verify() finds nothing");
+	is($other->safe_psql($database, $rules), $node->safe_psql('crm', $rules), "dump by $user: the rules are there, disabled ones too");
+	is($other->safe_psql($database, $scored), $node->safe_psql('crm', $scored), "dump by $user: scores are as they were");
+	$other->safe_psql($database, q{
+		SET ROLE sales;
+		INSERT INTO crm.scored VALUES (3, 'chief', 5), (4, 'clerk', 3);
+		UPDATE crm.scored SET "Job" = 'chief' WHERE id = 1;
+		UPDATE lifecycle.rule SET enabled = true WHERE name = 'never';
+		UPDATE crm.scored SET "Job" = 'chief of clerks' WHERE id = 2;
+	});
+	is($other->safe_psql($database, $scored), "1|sal|24\n2|mql|1020\n3|mql|30\n4|known|6", "dump by $user: the rules are obeyed");
+	is($other->safe_psql($database, q{SELECT * FROM lifecycle.verify('crm.scored')}), '', "dump by $user: verify() finds nothing there");
+	my (undef, undef, $refused) = $other->psql($database, 'ALTER TABLE crm.scored DROP COLUMN "Job"');
+	like($refused, qr/ERROR:  cannot drop column "Job" of table "crm.scored" because rule "boss"/, "dump by $user: what rules read cannot be dropped");
+	$other->safe_psql($database, 'ALTER TABLE crm.scored RENAME "Job" TO title; ALTER FUNCTION tools.is_boss RENAME TO is_head');
+	is($other->safe_psql($database, q{SELECT condition FROM lifecycle.rule WHERE name = 'boss'}), 'tools.is_head(title)', "dump by $user: renames are followed");
 
 	$other->safe_psql($database, q{
 		SET ROLE sales;

@@ -32,6 +32,7 @@ $node->safe_psql('crm', q{
     INSERT INTO crm.leads (id, campaign) SELECT g, 1 FROM generate_series(1, 29) AS g;
     UPDATE crm.leads SET lifecycle_status = 'mql' WHERE id % 2 = 0;
     DELETE FROM crm.high WHERE id > 25;
+    INSERT INTO lifecycle.rule (on_table, name, condition, points) VALUES ('crm.leads', 'campaign', 'campaign = 1', '7');
     CREATE TABLE crm.calls (id int PRIMARY KEY, lead int REFERENCES crm.leads);
     INSERT INTO crm.calls VALUES (1, 1), (2, 12);
 });
@@ -62,6 +63,9 @@ foreach my $user (scalar getpwuid($>), 'sales')
 		is($node->safe_psql($database, q{SELECT lead, seq, cycle, to_status FROM crm.leads_history WHERE lead IN (2, 12, 27, 100) AND seq > CASE WHEN lead = 100 THEN 0 ELSE 2 END ORDER BY lead, seq}),
 			"2|3|1|lost\n2|4|1|\n12|3|1|sal\n27|3|2|known\n100|1|1|known", "$database: writes continue the history");
 		is($node->safe_psql($database, $verify), '', "$database: verify() finds nothing after the writes");
+		$node->safe_psql($database, 'ALTER TABLE crm.leads RENAME campaign TO drive; UPDATE crm.high SET drive = NULL WHERE id = 11; UPDATE crm.leads SET drive = drive, id = id WHERE id = 12; INSERT INTO crm.leads (id, drive) VALUES (28, 1)');
+		is($node->safe_psql($database, 'SELECT id, demographic_score FROM crm.leads WHERE id IN (11, 28) ORDER BY id'), "11|0\n28|7",
+			"$database: rules are obeyed in the partitions, and follow a rename");
 		$node->safe_psql('postgres', "DROP DATABASE $database");
 	}
 }
