@@ -335,8 +335,23 @@ SELECT is(failure('ALTER TABLE split DROP COLUMN label') ~ '^2BP01: cannot drop 
 SELECT is(failure('ALTER TABLE split RENAME lifecycle_seq TO n') ~ '^0A000: cannot rename column "lifecycle_seq"', true, 'ours are ours');
 SELECT is(failure('ALTER TABLE split DETACH PARTITION split_high; DROP TABLE split_high'), 'no error', 'a partition that leaves');
 SELECT is_empty($$SELECT * FROM lifecycle.verify('split') WHERE "check" = 'trigger'$$, 'leaves the others as they were');
+SELECT current_setting('server_version_num')::int >= 180000 AS has_virtual \gset
+\if :has_virtual
+CREATE TABLE computed (id int PRIMARY KEY, a int, twice int GENERATED ALWAYS AS (a * 2) VIRTUAL);
+SELECT lifecycle.track('computed', value => 'twice');
+INSERT INTO lifecycle.rule (on_table, name, condition, points) VALUES ('computed', 'twice', 'twice > 2', '(twice)::double precision');
+ALTER TABLE computed RENAME a TO base;
+ALTER TABLE computed RENAME twice TO doubled;
+INSERT INTO computed VALUES (1, 5);
+SELECT results_eq('SELECT l.demographic_score, h.value, l.doubled FROM computed l, computed_history h', $$VALUES (10::float8, 10::numeric, 10)$$,
+                  'a virtual generated column, and what it reads, are followed');
+SELECT is(failure('ALTER TABLE computed DROP COLUMN base CASCADE') ~ '^2BP01: cannot drop column "doubled" of table "public.computed" because expression "value"', true, 'and held');
+SELECT is(failure('ALTER TABLE computed ALTER doubled SET EXPRESSION AS (base * 3)'), 'no error', 'its expression may change');
+INSERT INTO computed VALUES (2, 5);
+SELECT is((SELECT value FROM computed_history WHERE lead = 2), 15::numeric, 'and is followed');
+\endif
 -- above the tracked table
-CREATE TABLE top (LIKE split) PARTITION BY RANGE (lead);
+CREATE TABLE top (LIKE split INCLUDING GENERATED) PARTITION BY RANGE (lead);
 SELECT is(failure('ALTER TABLE top ATTACH PARTITION split FOR VALUES FROM (0) TO (20)'), 'no error', 'a tracked table becomes a partition');
 ALTER TABLE top RENAME label TO caption;
 SELECT is((SELECT source FROM lifecycle.program WHERE prefix = 'split'), 'upper(caption)', 'and a column is renamed from above');
