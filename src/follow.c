@@ -38,6 +38,8 @@
  */
 #include "lifecycle.h"
 
+#include <ctype.h>
+
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/table.h"
@@ -168,9 +170,13 @@ lc_follow_execute(const char *sql, int nargs, Oid *types, Datum *values, int exp
 	PG_END_TRY();
 }
 
+/* Forget the innermost command. */
 static void
-forget(Command *command)
+end_command(void)
 {
+	Command    *command = commands;
+
+	commands = command->outer;
 	MemoryContextDelete(command->cxt);
 }
 
@@ -181,12 +187,7 @@ void
 lc_follow_end_subtransaction(bool commit, SubTransactionId mine, SubTransactionId parent)
 {
 	while (!commit && commands != NULL && commands->subid == mine)
-	{
-		Command    *command = commands;
-
-		commands = command->outer;
-		forget(command);
-	}
+		end_command();
 	for (Command *command = commands; command != NULL && command->subid == mine;
 		 command = command->outer)
 		command->subid = parent;
@@ -342,6 +343,29 @@ is_of_concern(Node *parsetree, Concern *concern)
 	}
 }
 
+static bool
+is_identifier_char(unsigned char c)
+{
+	return isalnum(c) || c == '_' || c == '$' || IS_HIGHBIT_SET(c);
+}
+
+/* Whether the name stands in the text, and not as a part of another word. */
+static bool
+has_word(const char *text, const char *name)
+{
+	size_t		len = strlen(name);
+
+	if (len == 0)
+		return false;
+	for (const char *p = strstr(text, name); p != NULL; p = strstr(p + 1, name))
+	{
+		if (!is_identifier_char(name[0]) ||
+			((p == text || !is_identifier_char(p[-1])) && !is_identifier_char(p[len])))
+			return true;
+	}
+	return false;
+}
+
 /* Whether a stored text may name one of them. */
 static bool
 mentions(const char *text, bool is_name, List *names)
@@ -355,7 +379,7 @@ mentions(const char *text, bool is_name, List *names)
 		char	   *name = lfirst(cell);
 
 		if (is_name ? strcmp(text, name) == 0 :
-			(strstr(text, name) != NULL || strstr(text, quote_identifier(name)) != NULL))
+			(has_word(text, name) || has_word(text, quote_identifier(name))))
 			return true;
 	}
 	return false;
@@ -686,6 +710,20 @@ is_gone(const ObjectAddress *use)
 		default:
 			return false;
 	}
+}
+
+/* Whether one of them is: then the expression is of no use any more. */
+static bool
+is_any_gone(List *uses)
+{
+	ListCell   *cell;
+
+	foreach(cell, uses)
+	{
+		if (is_gone(lfirst(cell)))
+			return true;
+	}
+	return false;
 }
 
 /* ---- compiling what may be broken ---- */
@@ -1042,7 +1080,7 @@ follow(Command *command)
 		const char *text;
 
 		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(item->relid)) ||
-			(text = text_of_now(item, now)) == NULL)
+			(text = text_of_now(item, now)) == NULL || is_any_gone(item->uses))
 			continue;
 		if (places[item->place].is_name && item->attno > 0)
 			follow_name(command, item, text);
@@ -1052,6 +1090,25 @@ follow(Command *command)
 }
 
 /* ---- the event triggers ---- */
+
+/*
+ * The command that began with this parse tree.  Those inside of it did not
+ * come to their end.
+ */
+static Command *
+find_command(Node *parsetree)
+{
+	for (Command *command = commands; command != NULL; command = command->outer)
+	{
+		if (command->parsetree == parsetree)
+		{
+			while (commands != command)
+				end_command();
+			return command;
+		}
+	}
+	return NULL;
+}
 
 /*
  * ddl_command_start: note what the command may concern.
@@ -1066,6 +1123,9 @@ begin_command(Node *parsetree)
 	List	   *items;
 	ListCell   *cell;
 
+	/* one that had this place in memory before and did not come to its end */
+	if (find_command(parsetree) != NULL)
+		end_command();
 	if (!is_of_concern(parsetree, &concern))
 		return;
 	if (concern.relation != NULL)
@@ -1118,30 +1178,6 @@ begin_command(Node *parsetree)
 }
 
 /*
- * The command that began with this parse tree.  Those inside of it did not
- * come to their end.
- */
-static Command *
-find_command(Node *parsetree)
-{
-	for (Command *command = commands; command != NULL; command = command->outer)
-	{
-		if (command->parsetree == parsetree)
-		{
-			while (commands != command)
-			{
-				Command    *inner = commands;
-
-				commands = inner->outer;
-				forget(inner);
-			}
-			return command;
-		}
-	}
-	return NULL;
-}
-
-/*
  * Event trigger on ddl_command_start, sql_drop and ddl_command_end.
  */
 Datum
@@ -1169,8 +1205,7 @@ lifecycle_follow(PG_FUNCTION_ARGS)
 	else
 	{
 		follow(command);
-		commands = command->outer;
-		forget(command);
+		end_command();
 	}
 	PG_RETURN_NULL();
 }

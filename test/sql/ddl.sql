@@ -406,6 +406,21 @@ ALTER TABLE people RENAME holder TO owner;
 SELECT lives_ok($$INSERT INTO people VALUES (5, 'x', 1, '')$$, 'with its name it works again');
 SELECT is((SELECT source FROM lifecycle.program WHERE lead_table = 'people'::regclass), 'title', 'the others were followed');
 
+-- an extension that is moved, and one that is dropped
+SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'citext') AS has_citext \gset
+\if :has_citext
+CREATE SCHEMA kinds;
+CREATE EXTENSION citext SCHEMA kinds;
+CREATE TABLE mails (id int PRIMARY KEY, email text);
+SELECT lifecycle.track('mails');
+INSERT INTO lifecycle.rule (on_table, name, condition, points) VALUES ('mails', 'ours', $$email::kinds.citext OPERATOR(kinds.=) 'X@Y'::kinds.citext$$, '2');
+ALTER EXTENSION citext SET SCHEMA public;
+ALTER SCHEMA kinds RENAME TO no_kinds;
+INSERT INTO mails VALUES (1, 'x@y');
+SELECT is((SELECT demographic_score FROM mails), 2::float8, 'the objects of an extension that is moved are followed');
+SELECT matches(failure('DROP EXTENSION citext'), '^2BP01: cannot drop .* because rule "ours" of table "public.mails" reads it', 'and held when it is dropped');
+\endif
+
 -- ---- what goes, takes its rules along ----
 
 SELECT lifecycle.untrack('people');
