@@ -759,7 +759,9 @@ compile(LcExpr *expr)
 }
 
 /*
- * Have a form of the expression that is good now.
+ * Have a form of the expression that is good now.  One that is running further
+ * up the stack stays, even when it is out of date: lc_expr_judge() does not
+ * use it, but makes one of its own.
  */
 void
 lc_expr_prepare(LcExpr *expr)
@@ -768,7 +770,7 @@ lc_expr_prepare(LcExpr *expr)
 	ErrorContextCallback callback;
 	SavedUser	caller;
 
-	if (expr->state != NULL && expr->cached->is_valid)
+	if (expr->state != NULL && (expr->running > 0 || expr->cached->is_valid))
 		return;
 	ctx.what = expr->what;
 	ctx.table = expr->table;
