@@ -47,11 +47,14 @@
 #include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/float.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/pg_locale.h"
 #include "utils/ruleutils.h"
 #include "utils/syscache.h"
+#include "utils/xml.h"
 
 PG_FUNCTION_INFO_V1(lifecycle_canonical);
 
@@ -107,6 +110,39 @@ become_owner(Oid owner, bool pin_search_path, SavedUser *saved)
 	saved->guc_level = NewGUCNestLevel();
 	if (pin_search_path)
 		RestrictSearchPath();
+}
+
+static void
+pin_setting(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * Write and read stored text under the same settings, whatever those of the
+ * session are: else a constant would be another one for who writes a lead than
+ * for who wrote the rule, and who writes a lead could choose what a pattern
+ * means.  Inside the GUC nest level of become_owner().
+ */
+static void
+pin_syntax(void)
+{
+	if (!standard_conforming_strings)
+		pin_setting("standard_conforming_strings", "on");
+	if (Transform_null_equals)
+		pin_setting("transform_null_equals", "off");
+	if (!Array_nulls)
+		pin_setting("array_nulls", "on");
+	if (DateStyle != USE_ISO_DATES)
+		pin_setting("DateStyle", "ISO");
+	if (IntervalStyle != INTSTYLE_POSTGRES)
+		pin_setting("IntervalStyle", "postgres");
+	if (extra_float_digits < 1)
+		pin_setting("extra_float_digits", "1");
+	if (xmloption != XMLOPTION_CONTENT)
+		pin_setting("xmloption", "content");
+	if (strcmp(locale_monetary, "C") != 0)
+		pin_setting("lc_monetary", "C");
 }
 
 static void
@@ -394,6 +430,7 @@ lc_expr_canonical(Relation rel, const char *what, const char *source, Oid type,
 	become_owner(rel->rd_rel->relowner, false, &caller);
 	node = transform_expression(rel, what, source, type, scope, true);
 	become_owner(rel->rd_rel->relowner, true, &pinned);
+	pin_syntax();
 	canonical = deparse_expression(node,
 								   deparse_context_for(RelationGetRelationName(rel), RelationGetRelid(rel)),
 								   false, false);
@@ -782,6 +819,7 @@ lc_expr_prepare(LcExpr *expr)
 
 	lc_expr_free(expr);
 	become_owner(expr->owner, true, &caller);
+	pin_syntax();
 	compile(expr);
 	become_caller(&caller);
 	error_context_stack = callback.previous;
