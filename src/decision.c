@@ -57,6 +57,9 @@ static char **names = NULL;
 static int	nnames = 0;
 static int	names_room = 0;
 
+/* Of which programs there are notes: bit n for those whose id is n modulo 64. */
+static uint64 noted = 0;
+
 /* The rule that was named last: statements name the same few. */
 static const char *last_named = NULL;
 static uint32 last_name = 0;
@@ -136,6 +139,7 @@ lc_decision_end_transaction(void)
 	nsections = sections_room = 0;
 	names = NULL;
 	nnames = names_room = 0;
+	noted = 0;
 	last_named = NULL;
 }
 
@@ -206,6 +210,7 @@ lc_decision_note(LcProgram *program, const LcLead *lead, LcCause cause, const ch
 			MemoryContextAlloc(TopTransactionContext, notes_room * sizeof(Note)) :
 			repalloc_huge(notes, notes_room * sizeof(Note));
 	}
+	noted |= UINT64CONST(1) << (program->id & 63);
 	note = &notes[nnotes++];
 	note->lead = hash_of(program, lead->key);
 	note->seq = lead->seq;
@@ -227,7 +232,8 @@ lc_decision_take(LcProgram *program, const LcLead *lead, int32 seq, const char *
 	uint32		hash;
 
 	*rule = NULL;
-	if (nnotes == 0)
+	/* one that never made a note need not look through those of others */
+	if (nnotes == 0 || (noted >> (program->id & 63) & 1) == 0)
 		return causes[LC_BY_WRITE];
 	hash = hash_of(program, lead->key);
 	for (int s = nsections; s-- > 0;)

@@ -221,47 +221,19 @@ check_statuses(const RuleRow *row, const LcProgram *program)
 }
 
 /*
- * Try the rule on rows that are there, with the rights of the table's owner.
- * Raises what the rule raises; says for how many it holds.
+ * Judge the rows that the trial has read by the two expressions.  Gives for how
+ * many the condition holds.
  */
-static void
-try_rule(LcProgram *program, Relation rel, const RuleRow *row, const char *condition,
-		 const char *points)
+static uint64
+try_on_rows(LcProgram *program, Relation rel, const RuleRow *row, LcExpr *holds, LcExpr *gives)
 {
-	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "lifecycle trial",
-											  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext per_row = AllocSetContextCreate(cxt, "lifecycle trial row", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(cxt);
-	LcRuleSet  *set = program->rules;
-	LcExpr	   *holds;
-	LcExpr	   *gives;
+	MemoryContext per_row = AllocSetContextCreate(CurrentMemoryContext, "lifecycle trial row",
+												  ALLOCSET_DEFAULT_SIZES);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
+	MemoryContext old = MemoryContextSwitchTo(per_row);
 	TimestampTz moment = GetCurrentTransactionStartTimestamp();
-	Oid			userid;
-	int			sec_context;
-	int			guc_level;
 	uint64		n = 0;
-	char	   *alias = pstrdup("l");
 
-	/* the row as a whole, not a column of that name */
-	while (get_attnum(RelationGetRelid(rel), alias) != InvalidAttrNumber)
-		alias = psprintf("%sl", alias);
-	holds = lc_expr_make(cxt, rel, psprintf("condition of rule \"%s\"", row->name), program->owner,
-						 condition, BOOLOID, points ? &set->points_scope : &set->status_scope);
-	gives = lc_expr_make(cxt, rel, psprintf("points of rule \"%s\"", row->name), program->owner,
-						 points, FLOAT8OID, &set->points_scope);
-	GetUserIdAndSecContext(&userid, &sec_context);
-	SetUserIdAndSecContext(program->owner,
-						   sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION |
-						   SECURITY_NOFORCE_RLS);
-	guc_level = NewGUCNestLevel();
-	RestrictSearchPath();
-	SPI_connect();
-	if (SPI_execute(psprintf("SELECT %s FROM %s %s LIMIT %d", alias, program->name, alias, ROWS_TO_TRY),
-					true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read table \"%s\"", program->name);
-	AtEOXact_GUC(false, guc_level);
-	SetUserIdAndSecContext(userid, sec_context);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		HeapTupleData tuple;
@@ -272,8 +244,6 @@ try_rule(LcProgram *program, Relation rel, const RuleRow *row, const char *condi
 		Datum		value;
 
 		CHECK_FOR_INTERRUPTS();
-		MemoryContextReset(per_row);
-		MemoryContextSwitchTo(per_row);
 		header = DatumGetHeapTupleHeader(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
 		tuple.t_len = HeapTupleHeaderGetDatumLength(header);
 		ItemPointerSetInvalid(&tuple.t_self);
@@ -293,17 +263,78 @@ try_rule(LcProgram *program, Relation rel, const RuleRow *row, const char *condi
 			(void) lc_rule_points(program, row->name, value, isnull);
 		}
 		ExecClearTuple(slot);
+		MemoryContextReset(per_row);
 	}
+	MemoryContextSwitchTo(old);
+	ExecDropSingleTupleTableSlot(slot);
+	MemoryContextDelete(per_row);
+	return n;
+}
+
+/*
+ * Try the rule on rows that are there, with the rights of the table's owner.
+ * Raises what the rule raises; says for how many it holds.
+ */
+static void
+try_rule(LcProgram *program, Relation rel, const RuleRow *row, const char *condition,
+		 const char *points)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "lifecycle trial",
+											  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	LcRuleSet  *set = program->rules;
+	LcExpr	   *holds;
+	LcExpr	   *gives;
+	Oid			userid;
+	int			sec_context;
+	int			guc_level;
+	volatile uint64 n = 0;
+	char	   *alias = pstrdup("l");
+
+	/* the row as a whole, not a column of that name */
+	while (get_attnum(RelationGetRelid(rel), alias) != InvalidAttrNumber)
+		alias = psprintf("%sl", alias);
+	holds = lc_expr_make(cxt, rel, psprintf("condition of rule \"%s\"", row->name), program->owner,
+						 condition, BOOLOID, points ? &set->points_scope : &set->status_scope);
+	gives = lc_expr_make(cxt, rel, psprintf("points of rule \"%s\"", row->name), program->owner,
+						 points, FLOAT8OID, &set->points_scope);
+	GetUserIdAndSecContext(&userid, &sec_context);
+	SetUserIdAndSecContext(program->owner,
+						   sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION |
+						   SECURITY_NOFORCE_RLS);
+	guc_level = NewGUCNestLevel();
+	RestrictSearchPath();
+	SPI_connect();
+	/* by the name of now: a schema can be renamed and nobody is told */
+	if (SPI_execute(psprintf("SELECT %s FROM %s %s LIMIT %d", alias, qualified_name(RelationGetRelid(rel)),
+							 alias, ROWS_TO_TRY), true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read table \"%s\"", program->name);
+	AtEOXact_GUC(false, guc_level);
+	SetUserIdAndSecContext(userid, sec_context);
+	/* rows of any other table would be misread */
+	if (SPI_gettypeid(SPI_tuptable->tupdesc, 1) != rel->rd_rel->reltype)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("table \"%s\" got another name while a rule was tried on it",
+						RelationGetRelationName(rel)),
+				 errhint("Try again.")));
+	PG_TRY();
+	{
+		n = try_on_rows(program, rel, row, holds, gives);
+	}
+	PG_FINALLY();
+	{
+		/* parts of compiled forms outlive the transaction */
+		lc_expr_free(holds);
+		lc_expr_free(gives);
+	}
+	PG_END_TRY();
 	if (SPI_processed > 0)
 		ereport(NOTICE,
 				(errmsg("rule \"%s\" holds for " UINT64_FORMAT " of " UINT64_FORMAT " rows of table \"%s\"",
-						row->name, n, (uint64) SPI_processed, program->name)));
+						row->name, (uint64) n, (uint64) SPI_processed, program->name)));
 	SPI_finish();
-
 	MemoryContextSwitchTo(old);
-	lc_expr_free(holds);
-	lc_expr_free(gives);
-	ExecDropSingleTupleTableSlot(slot);
 	MemoryContextDelete(cxt);
 }
 

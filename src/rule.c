@@ -276,7 +276,7 @@ static void
 advise(const Judge *judge)
 {
 	const LcRule *rule = judge->current;
-	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+	MemoryContext old = MemoryContextSwitchTo(CurTransactionContext);
 	ErrorData  *error = CopyErrorData();
 
 	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
