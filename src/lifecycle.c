@@ -286,6 +286,7 @@ subtransaction_event(SubXactEvent event, SubTransactionId mine,
 
 		lc_history_end_subtransaction(commit, mine, parent);
 		lc_decision_end_subtransaction(commit, mine, parent);
+		lc_program_end_subtransaction(commit, mine, parent);
 		lc_follow_end_subtransaction(commit, mine, parent);
 	}
 }

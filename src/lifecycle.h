@@ -265,6 +265,7 @@ extern LcProgram *lc_program_pin(Oid relid);
 extern LcProgram *lc_program_pin_for_trigger(FunctionCallInfo fcinfo, const char *function);
 extern void lc_program_unpin(LcProgram *program);
 extern void lc_program_invalidate(Oid relid);
+extern void lc_program_end_subtransaction(bool commit, SubTransactionId mine, SubTransactionId parent);
 extern void lc_program_end_transaction(void);
 extern int	lc_program_stage(LcProgram *program, Datum status, bool isnull);
 extern char *lc_program_status_label(LcProgram *program, Datum status);

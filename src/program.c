@@ -6,8 +6,8 @@
  *
  * A compiled program is pinned while it is used.  Invalidation only marks it;
  * the next one to ask builds another and lets go of the old one, which is
- * freed with its last pin, or, where an error took the pin's holder away, at
- * the end of the transaction.
+ * freed with its last pin.  Where an error takes a pin's holder away, the pin
+ * goes with the subtransaction.
  *
  * The rows are read and written here without privilege checks.  Who writes
  * leads needs no right on our tables; who registers must own every table that
@@ -98,6 +98,17 @@ static HTAB *program_cache = NULL;
 /* Programs that were replaced while somebody held a pin. */
 static List *abandoned = NIL;
 
+/* All pins there are, in the order in which they were taken. */
+typedef struct Pin
+{
+	LcProgram  *program;
+	SubTransactionId owner;
+} Pin;
+
+static Pin *pins = NULL;
+static int	npins = 0;
+static int	pins_room = 0;
+
 static void
 free_program(LcProgram *program)
 {
@@ -123,14 +134,70 @@ abandon(LcProgram *program)
 		free_program(program);
 }
 
-void
-lc_program_unpin(LcProgram *program)
+/* Room for one pin more, had before there is anything to lose by an error. */
+static void
+reserve_pin(void)
+{
+	if (npins < pins_room)
+		return;
+	pins = pins == NULL ?
+		MemoryContextAlloc(TopMemoryContext, 16 * sizeof(Pin)) :
+		repalloc(pins, 2 * pins_room * sizeof(Pin));
+	pins_room = Max(16, 2 * pins_room);
+}
+
+static LcProgram *
+pin(LcProgram *program)
+{
+	pins[npins].program = program;
+	pins[npins++].owner = GetCurrentSubTransactionId();
+	program->pins++;
+	return program;
+}
+
+static void
+let_go(LcProgram *program)
 {
 	Assert(program->pins > 0);
 	if (--program->pins == 0 && program->abandoned)
 	{
 		abandoned = list_delete_ptr(abandoned, program);
 		free_program(program);
+	}
+}
+
+void
+lc_program_unpin(LcProgram *program)
+{
+	int			i = npins - 1;
+
+	while (i >= 0 && pins[i].program != program)
+		i--;
+	if (i < 0)
+		elog(ERROR, "program of table %s is not pinned", program->name);
+	memmove(&pins[i], &pins[i + 1], (--npins - i) * sizeof(Pin));
+	let_go(program);
+}
+
+/*
+ * A subtransaction ended.  Who pinned a program in one that was aborted is gone.
+ */
+void
+lc_program_end_subtransaction(bool commit, SubTransactionId mine, SubTransactionId parent)
+{
+	for (int i = npins - 1; i >= 0 && pins[i].owner >= mine; i--)
+	{
+		if (pins[i].owner != mine)
+			continue;
+		if (commit)
+			pins[i].owner = parent;
+		else
+		{
+			LcProgram  *program = pins[i].program;
+
+			memmove(&pins[i], &pins[i + 1], (--npins - i) * sizeof(Pin));
+			let_go(program);
+		}
 	}
 }
 
@@ -149,6 +216,7 @@ lc_program_end_transaction(void)
 		free_program((LcProgram *) lfirst(cell));
 	list_free(abandoned);
 	abandoned = NIL;
+	npins = 0;
 	if (program_cache == NULL)
 		return;
 	hash_seq_init(&seq, program_cache);
@@ -371,6 +439,7 @@ lc_program_pin(Oid relid)
 		ctl.entrysize = sizeof(ProgramCacheEntry);
 		program_cache = hash_create("lifecycle programs", 16, &ctl, HASH_ELEM | HASH_BLOBS);
 	}
+	reserve_pin();
 	entry = hash_search(program_cache, &relid, HASH_ENTER, &found);
 	if (!found)
 	{
@@ -378,10 +447,7 @@ lc_program_pin(Oid relid)
 		entry->stale = true;
 	}
 	if (entry->program != NULL && !entry->stale && entry->generation == lc_config_generation)
-	{
-		entry->program->pins++;
-		return entry->program;
-	}
+		return pin(entry->program);
 
 	/* What is invalidated from here on makes the new program stale as well. */
 	entry->stale = false;
@@ -418,8 +484,7 @@ lc_program_pin(Oid relid)
 	if (entry->program != NULL)
 		abandon(entry->program);
 	entry->program = program;
-	program->pins = 1;
-	return program;
+	return pin(program);
 }
 
 /*
