@@ -54,7 +54,7 @@ SELECT format(E'## %s\n\n| variant | median %s | %s |%s\n|---|---|---|%s\n%s\n',
               CASE t.measure WHEN 'copy' THEN ' time ÷ lifecycle |' ELSE '' END, CASE t.measure WHEN 'copy' THEN '---|' ELSE '' END,
               string_agg(format('| %s | %s | %s |', v.what,
                                 CASE t.unit WHEN 's' THEN round((m.seconds * :leads)::numeric, 2)
-                                            WHEN 'instructions' THEN round(m.seconds)
+                                            WHEN 'instructions' THEN round(m.seconds::numeric)
                                             ELSE round((m.seconds * 1e6)::numeric, 2) END,
                                 bench.ratio(t.measure, v.variant, t.reference))
                          || CASE t.measure WHEN 'copy' THEN format(' %s |', bench.ratio(t.measure, v.variant, 'lifecycle')) ELSE '' END,
