@@ -109,7 +109,7 @@ typedef struct Filter
 /* A filter is made when a pattern has been used this often ... */
 #define FILTER_AFTER 8
 /* ... and is given up, judged by so many calls, when it lets most of them pass. */
-#define FILTER_TRIAL 256
+#define FILTER_TRIAL 100
 
 typedef struct Prepared
 {
