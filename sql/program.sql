@@ -67,7 +67,7 @@ CREATE FUNCTION lifecycle.unregister_program(lead_table regclass) RETURNS boolea
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'lifecycle_unregister_program';
 
 COMMENT ON FUNCTION lifecycle.unregister_program(regclass) IS
-'Part of lifecycle.untrack(), which see: deletes the row of lifecycle.program; false where there is none.';
+'Part of lifecycle.untrack(), which see: deletes the row of lifecycle.program and the rules of the table; false where there is none.';
 
 CREATE FUNCTION lifecycle.canonical(lead_table regclass, what text, expression text) RETURNS text
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'lifecycle_canonical';
@@ -79,7 +79,7 @@ CREATE FUNCTION lifecycle.tables_dropped() RETURNS event_trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'lifecycle_tables_dropped';
 
 COMMENT ON FUNCTION lifecycle.tables_dropped() IS
-'sql_drop event trigger: a dropped lead table takes its program along; the history of a tracked table cannot be dropped.';
+'sql_drop event trigger: a dropped lead table takes its program and rules along; the history of a tracked table cannot be dropped.';
 
 CREATE EVENT TRIGGER lifecycle_tables_dropped ON sql_drop
     EXECUTE FUNCTION lifecycle.tables_dropped();

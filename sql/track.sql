@@ -608,4 +608,4 @@ END
 $$;
 
 COMMENT ON FUNCTION lifecycle.untrack(regclass, boolean) IS
-'Makes the table an ordinary one again: triggers and registration go; columns, history and the table of refused moves stay, and lifecycle.track() takes them up again. drop_data => true drops them, too, except for a status column that was there before. The caller must own the table. Errors: 42501 not the owner, 55000 not tracked.';
+'Makes the table an ordinary one again: triggers, registration and rules go; columns, history and the table of refused moves stay, and lifecycle.track() takes them up again. drop_data => true drops them, too, except for a status column that was there before. The caller must own the table. Errors: 42501 not the owner, 55000 not tracked.';
