@@ -38,6 +38,7 @@
 #include "lifecycle.h"
 
 #include "access/genam.h"
+#include "access/nbtree.h"
 #include "access/relscan.h"
 #include "access/sysattr.h"
 #include "access/table.h"
@@ -47,6 +48,7 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -101,6 +103,14 @@ typedef struct HistoryTable
 	Datum		session_user_name;
 } HistoryTable;
 
+/* The greatest lead that a history has, as the order of its primary key goes. */
+typedef struct Greatest
+{
+	bool		known;
+	bool		empty;
+	Datum		lead;
+} Greatest;
+
 /* The moves of one statement. */
 typedef struct Frame
 {
@@ -116,6 +126,7 @@ typedef struct Frame
 	SubTransactionId written_in;	/* deeper one that wrote what is collected */
 	MemoryContext cxt;
 	HistoryTable *table;
+	Greatest	greatest[2];	/* when rows are decided, and when they are recorded */
 	TupleTableSlot **slots;
 	int			nslots;			/* slots made */
 	int			nrows;			/* slots filled */
@@ -790,6 +801,67 @@ find(LcProgram *program, Datum lead, int32 seq, LcLastMove *last)
 		found = find_in(h, lead, seq, last);
 	}
 	return found;
+}
+
+/*
+ * Read the greatest lead of the history.  What is dead or not committed counts,
+ * so that none can be greater.
+ */
+static void
+read_greatest(Frame *frame, LcProgram *program, Greatest *greatest)
+{
+	HistoryTable *h = frame_table(frame, program);
+	MemoryContext old;
+	IndexScanDesc scan;
+
+	if (h->scan == NULL)
+		open_scan(h);
+	scan = lc_index_beginscan(h->appender->rel, h->pkey, SnapshotAny, 0);
+	index_rescan(scan, NULL, 0, NULL, 0);
+	greatest->empty = !index_getnext_slot(scan, BackwardScanDirection, h->found);
+	if (!greatest->empty)
+	{
+		bool		isnull;
+
+		old = MemoryContextSwitchTo(frame->cxt);
+		greatest->lead = datumCopy(slot_getattr(h->found, h->attno[H_LEAD], &isnull),
+								   program->key_by_value, program->key_length);
+		MemoryContextSwitchTo(old);
+	}
+	ExecClearTuple(h->found);
+	index_endscan(scan);
+	greatest->known = true;
+}
+
+/*
+ * Whether a lead that is being inserted comes after all that the history has,
+ * so that nobody needs to look there for it; asked once when its row is decided
+ * ("stored" is false) and once when its entry is recorded.
+ *
+ * Others may record a greater lead after the first look of this statement.  But
+ * a row that is stored keeps its key from them: so by the time that the first
+ * entry is recorded, when all rows of the statement are stored, nobody else can
+ * have, or get, moves of these leads that the second look does not see.  What
+ * this transaction itself recorded out of turn makes the answer no.
+ */
+bool
+lc_history_is_beyond(LcProgram *program, Datum lead, bool stored)
+{
+	Frame	   *frame = frame_of(program);
+	Greatest   *greatest;
+
+	if (frame == NULL || !frame->collects || frame->operation != LC_WRITE || recorded_ahead ||
+		(frame->table != NULL && frame->table->appender->has_triggers))
+		return false;
+	greatest = &frame->greatest[stored ? 1 : 0];
+	if (!greatest->known)
+		read_greatest(frame, program, greatest);
+	if ((frame->table->pkey->rd_indoption[0] & INDOPTION_DESC) != 0)
+		return false;
+	return greatest->empty ||
+		DatumGetInt32(FunctionCall2Coll(index_getprocinfo(frame->table->pkey, 1, BTORDER_PROC),
+										frame->table->pkey->rd_indcollation[0],
+										lead, greatest->lead)) > 0;
 }
 
 /*

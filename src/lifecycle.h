@@ -378,6 +378,7 @@ extern bool lc_history_is_correction(LcProgram *program, Datum lead, int32 seq, 
 extern bool lc_history_in_statement(LcProgram *program);
 extern void lc_history_begin_statement(LcProgram *program);
 extern void lc_history_end_statement(LcProgram *program);
+extern bool lc_history_is_beyond(LcProgram *program, Datum lead, bool stored);
 extern bool lc_history_last(LcProgram *program, Datum lead, LcLastMove *last);
 extern ArrayType *lc_history_reached(LcProgram *program, Datum lead, int32 voided);
 extern bool lc_history_get(LcProgram *program, Datum lead, int32 seq, LcLastMove *last);

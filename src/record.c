@@ -41,7 +41,8 @@ lc_decide_entry(LcProgram *program, TupleTableSlot *row, LcLead *lead)
 {
 	LcLastMove	last;
 
-	if (!lc_history_last(program, lead->key, &last))
+	if (lc_history_is_beyond(program, lead->key, false) ||
+		!lc_history_last(program, lead->key, &last))
 	{
 		lc_lead_set_move(lead, 1, lc_time_of_entry(program, row, lead->key, NULL));
 		return;
@@ -188,7 +189,8 @@ lc_record_entry(LcProgram *program, Relation rel, TupleTableSlot *row, const LcL
 {
 	LcLead	lead = *stored;
 	LcLastMove	last;
-	bool		has_last = lc_history_last(program, lead.key, &last);
+	bool		has_last = !(is_current && lc_history_is_beyond(program, lead.key, true)) &&
+		lc_history_last(program, lead.key, &last);
 	int32		decided = lead.seq;
 	int32		expected;
 	const char *rule;
