@@ -449,7 +449,16 @@ lc_program_pin(Oid relid)
 	if (entry->program != NULL && !entry->stale && entry->generation == lc_config_generation)
 		return pin(entry->program);
 
-	/* What is invalidated from here on makes the new program stale as well. */
+	/*
+	 * What is invalidated from here on makes the new program stale as well.
+	 * The old one goes first: an error on the way must not leave it in force.
+	 */
+	if (entry->program != NULL)
+	{
+		program = entry->program;
+		entry->program = NULL;
+		abandon(program);
+	}
 	entry->stale = false;
 	entry->generation = lc_config_generation;
 
@@ -458,31 +467,18 @@ lc_program_pin(Oid relid)
 	if (row == NULL)
 	{
 		table_close(programs, AccessShareLock);
-		if (entry->program != NULL)
-			abandon(entry->program);
 		hash_search(program_cache, &relid, HASH_REMOVE, NULL);
 		return NULL;
 	}
 	rel = table_open(relid, AccessShareLock);
 	cxt = AllocSetContextCreate(CurrentMemoryContext, "lifecycle program", ALLOCSET_DEFAULT_SIZES);
-	PG_TRY();
-	{
-		program = build_program(rel, row, RelationGetDescr(programs), cxt);
-	}
-	PG_CATCH();
-	{
-		entry->stale = true;
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
+	program = build_program(rel, row, RelationGetDescr(programs), cxt);
 	MemoryContextSetParent(cxt, CacheMemoryContext);
 	MemoryContextCopyAndSetIdentifier(cxt, program->name);
 	table_close(rel, AccessShareLock);
 	table_close(programs, AccessShareLock);
 	heap_freetuple(row);
 
-	if (entry->program != NULL)
-		abandon(entry->program);
 	entry->program = program;
 	return pin(program);
 }
