@@ -19,6 +19,7 @@
 
 #include "access/genam.h"
 #include "executor/executor.h"
+#include "nodes/primnodes.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
@@ -95,6 +96,18 @@ RestrictSearchPath(void)
 #else
 #define lc_index_beginscan(heap, index, snapshot, nkeys) \
 	index_beginscan((heap), (index), (snapshot), (nkeys), 0)
+#endif
+
+/* JSON_VALUE() and its like; JSON_OBJECT() and its like. */
+#if PG_VERSION_NUM >= 170000
+#define lc_is_json_query(node) IsA((node), JsonExpr)
+#else
+#define lc_is_json_query(node) false
+#endif
+#if PG_VERSION_NUM >= 160000
+#define lc_is_json_constructor(node) IsA((node), JsonConstructorExpr)
+#else
+#define lc_is_json_constructor(node) false
 #endif
 
 /*

@@ -555,12 +555,20 @@ function_is_foreign(Oid funcid, void *context)
 	return !is_plain_type(result);
 }
 
-/* Whether the node's type is one whose values may carry a user's code. */
+/*
+ * Whether the node's type is one whose values may carry a user's code.  What
+ * JSON_VALUE() and its like return is made by the input functions of types,
+ * with no node to show them.
+ */
 static bool
 has_foreign_type(Node *node)
 {
 	Oid			type;
 
+	if (lc_is_json_query(node))
+		return true;
+	if (lc_is_json_constructor(node) && exprType(node) >= FirstNormalObjectId)
+		return true;
 	switch (nodeTag(node))
 	{
 		case T_Var:
