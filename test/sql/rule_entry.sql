@@ -240,7 +240,7 @@ SELECT results_eq('SELECT p.id, p.lifecycle_status::text, p.demographic_score, h
     'rules judge the rows of all partitions, whatever the order of their columns');
 SELECT results_eq('SELECT p.id, p.lifecycle_status::text, p.demographic_score, h.cause, h.rule FROM parts p JOIN parts_history h ON h.lead = p.id AND h.seq = p.lifecycle_seq WHERE p.id IN (20, 110, 130, 140, 210, 230, 240) ORDER BY id',
     $$VALUES (20, 'mql', 70::float8, 'rule', 'vp'), (110, 'sal', 171, 'rule', 'score'), (130, 'sal', 171, 'rule', 'score'), (140, 'mql', 58, 'rule', 'vp'),
-             (210, 'sal', 171, 'rule', 'score'), (230, 'sal', 171, 'rule', 'score'), (240, 'mql', 62, 'rule', 'vp')$$,
+             (210, 'sal', 171, 'rule', 'score'), (230, 'sal', 171, 'rule', 'score'), (240, 'mql', 62, 'entry', 'vp')$$,
     'so do UPDATEs of the top and of single partitions');
 SELECT is_empty($$SELECT * FROM lifecycle.verify('parts')$$, 'and the history is whole');
 SELECT is_empty($$WITH h AS (SELECT cycle, lead, row_number() OVER (PARTITION BY lead, cycle ORDER BY seq) AS n, from_status, to_status, cause, rule, demographic_score FROM parts_history WHERE cause <> 'delete')
