@@ -20,7 +20,8 @@ SRC_HEADERS = $(wildcard src/*.h)
 
 # The install script is made of these parts, in this order.
 SQL_PARTS  = $(addprefix sql/, schema.sql model.sql program.sql rule.sql pattern.sql lead.sql history.sql \
-             partition.sql follow.sql track.sql operation.sql import.sql report.sql verify.sql privilege.sql)
+             partition.sql follow.sql track.sql operation.sql explain.sql import.sql report.sql \
+             verify.sql privilege.sql)
 SQL_SCRIPT = sql/$(EXTENSION)--$(EXTVERSION).sql
 
 DATA       = $(wildcard sql/$(EXTENSION)--*--*.sql)
