@@ -1,5 +1,5 @@
 -- What owners do to leads beside writing them: bring those in that are older
--- than track(), put mistakes right, and forget people.
+-- than track(), bring scores up to the rules, put mistakes right, forget people.
 
 CREATE FUNCTION lifecycle.announce(lead_table regclass, operation text, reason text DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'lifecycle_announce';
@@ -11,7 +11,7 @@ CREATE FUNCTION lifecycle.in_transaction_block() RETURNS boolean
     LANGUAGE c AS 'MODULE_PATHNAME', 'lifecycle_in_transaction_block';
 
 COMMENT ON FUNCTION lifecycle.in_transaction_block() IS
-'Part of lifecycle.backfill(), which see: whether the statement runs inside BEGIN ... COMMIT or a subtransaction.';
+'Part of lifecycle.in_batches(), which see: whether the statement runs inside BEGIN ... COMMIT or a subtransaction.';
 
 CREATE FUNCTION lifecycle.correct(lead_table regclass, lead text, status text, reason text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'lifecycle_correct';
@@ -53,7 +53,7 @@ END
 $$;
 
 COMMENT ON FUNCTION lifecycle.require_owner(regclass, text) IS
-'Part of lifecycle.backfill(), which see: 42501 for who is not a member of the role that owns the table.';
+'Part of lifecycle.in_batches(), which see: 42501 for who is not a member of the role that owns the table.';
 
 CREATE FUNCTION lifecycle.key_operator(lead_table regclass, key name, strategy int) RETURNS text
     LANGUAGE sql STABLE
@@ -74,10 +74,16 @@ BEGIN ATOMIC
 END;
 
 COMMENT ON FUNCTION lifecycle.key_operator(regclass, name, int) IS
-'Part of lifecycle.backfill(), which see: the operator of a btree strategy by which the key''s unique index is ordered, as SQL text that no search path can change.';
+'Part of lifecycle.in_batches(), which see: the operator of a btree strategy by which the key''s unique index is ordered, as SQL text that no search path can change.';
 
-CREATE FUNCTION lifecycle.backfill_statements(
-    lead_table regclass, batch int, OUT look text, OUT hold text, OUT write text, OUT estimate text)
+CREATE FUNCTION lifecycle.is_rescored(lead record, move boolean) RETURNS boolean
+    LANGUAGE c STABLE STRICT COST 1000 AS 'MODULE_PATHNAME', 'lifecycle_is_rescored';
+
+COMMENT ON FUNCTION lifecycle.is_rescored(record, boolean) IS
+'Part of lifecycle.rescore(), which see: whether it has something to write for the row of a lead. lead and errors: as for lifecycle.demographic_score(). move: whether a rule may move the lead.';
+
+CREATE FUNCTION lifecycle.batch_statements(
+    lead_table regclass, operation text, batch int, OUT look text, OUT hold text, OUT write text, OUT estimate text)
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
@@ -95,13 +101,19 @@ BEGIN
     -- without the type's length: a cast to one cuts the value
     SELECT format_type(a.atttypid, -1) INTO key_type
     FROM pg_attribute a WHERE a.attrelid = lead_table AND a.attname = program.key;
-    is_known := format('(l.%1$I IS NULL OR l.%1$I::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($1))', program.status_column);
-    -- a lead that is not in the history, or not as its row says
-    is_due := format($q$(l.lifecycle_seq IS NULL OR (
-            SELECT h.seq OPERATOR(pg_catalog.=) l.lifecycle_seq AND h.at OPERATOR(pg_catalog.=) l.lifecycle_since
-               AND h.to_status OPERATOR(pg_catalog.=) l.%I::pg_catalog.text
-            FROM %s h WHERE h.lead %s l.%I ORDER BY h.seq DESC LIMIT 1) IS NOT TRUE)$q$,
-        program.status_column, program.history, equal, program.key);
+    IF operation = 'backfill' THEN
+        is_known := format('(l.%1$I IS NULL OR l.%1$I::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($1))', program.status_column);
+        -- a lead that is not in the history, or not as its row says
+        is_due := format($q$(l.lifecycle_seq IS NULL OR (
+                SELECT h.seq OPERATOR(pg_catalog.=) l.lifecycle_seq AND h.at OPERATOR(pg_catalog.=) l.lifecycle_since
+                   AND h.to_status OPERATOR(pg_catalog.=) l.%I::pg_catalog.text
+                FROM %s h WHERE h.lead %s l.%I ORDER BY h.seq DESC LIMIT 1) IS NOT TRUE)$q$,
+            program.status_column, program.history, equal, program.key);
+    ELSE
+        is_known := 'true';
+        -- l.*, since l may be the name of a column
+        is_due := format('lifecycle.is_rescored(l.*, %L)', operation = 'rescore and move');
+    END IF;
     in_range := format('($2 IS NULL OR l.%1$I %2$s $2::%4$s) AND ($3 IS NULL OR l.%1$I %3$s $3::%4$s)',
                        program.key, greater, not_greater, key_type);
     look := format($q$
@@ -119,16 +131,17 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION lifecycle.backfill_statements(regclass, int) IS
-'Part of lifecycle.backfill(), which see: its statements. $1: the statuses of the model; $2 and $3: the batch is of the keys greater than $2 and not greater than $3.
-look: how many leads there are in the next batch, how many are to be brought in, how many have a status that the model lacks, and the last key. hold: locks what is to be brought in, in the order of the key. write: brings it in. estimate: how many rows the table has.';
+COMMENT ON FUNCTION lifecycle.batch_statements(regclass, text, int) IS
+'Part of lifecycle.in_batches(), which see: the statements of an operation. $1: the statuses of the model; $2 and $3: the batch is of the keys greater than $2 and not greater than $3.
+look: how many leads there are in the next batch, how many are to be written, how many have a status that the model lacks, and the last key. hold: locks what is to be written, in the order of the key. write: writes it; what becomes of each lead, its trigger decides. estimate: how many rows the table has.';
 
-CREATE PROCEDURE lifecycle.backfill(lead_table regclass, batch int DEFAULT 10000)
+CREATE PROCEDURE lifecycle.in_batches(lead_table regclass, operation text, batch int, path text)
     LANGUAGE plpgsql
 AS $$
 #variable_conflict use_variable
 DECLARE
-    path text;
+    name text;
+    verb text;
     program lifecycle.program;
     statement record;
     statuses text[];
@@ -145,30 +158,30 @@ DECLARE
     last_key text;
     next_key text;
 BEGIN
-    -- Triggers of users find the path of the caller; nothing else does.
-    path := pg_catalog.current_setting('search_path');
     SET LOCAL search_path = pg_catalog, pg_temp;
+    name := CASE operation WHEN 'rescore and move' THEN 'rescore' ELSE operation END;
+    verb := CASE operation WHEN 'backfill' THEN 'brought in' ELSE 'changed' END;
     IF lead_table IS NULL OR batch IS NULL THEN
         RAISE EXCEPTION 'lead_table and batch must not be null' USING ERRCODE = 'null_value_not_allowed';
     ELSIF batch < 1 THEN
         RAISE EXCEPTION 'batch must be at least 1, not %', batch USING ERRCODE = 'invalid_parameter_value';
     ELSIF lifecycle.in_transaction_block() THEN
-        RAISE EXCEPTION 'lifecycle.backfill() cannot run inside a transaction block'
+        RAISE EXCEPTION 'lifecycle.%() cannot run inside a transaction block', name
             USING ERRCODE = 'active_sql_transaction',
                   DETAIL = 'It commits after each batch.',
                   HINT = 'CALL it by itself: outside of BEGIN ... COMMIT, of functions and of blocks with EXCEPTION, and with autocommit on.';
     END IF;
     program := lifecycle.program_of(lead_table);
-    PERFORM lifecycle.require_owner(lead_table, 'lifecycle.backfill()');
+    PERFORM lifecycle.require_owner(lead_table, format('lifecycle.%s()', name));
     IF row_security_active(lead_table) THEN
         RAISE EXCEPTION 'row security hides leads of table "%" from their owner', lead_table
             USING ERRCODE = 'insufficient_privilege',
-                  HINT = format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY; for the time of the backfill, or let a superuser call it.', lead_table);
+                  HINT = format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY; for the time of the %s, or let a superuser call it.', lead_table, name);
     END IF;
     -- the planner's estimate grows with dead rows, such as an earlier call leaves
     SELECT c.reltuples INTO total FROM pg_class c WHERE c.oid = lead_table;
     IF total <= 0 THEN
-        EXECUTE (lifecycle.backfill_statements(lead_table, batch)).estimate INTO plan;
+        EXECUTE (lifecycle.batch_statements(lead_table, operation, batch)).estimate INTO plan;
         total := (plan -> 0 -> 'Plan' ->> 'Plan Rows')::bigint;
     END IF;
     -- where no COMMIT is possible, this fails before anything is done
@@ -179,14 +192,15 @@ BEGIN
         SET LOCAL search_path = pg_catalog, pg_temp;
         -- anew for each batch: what is tracked and how may have changed since
         program := lifecycle.program_of(lead_table);
-        statement := lifecycle.backfill_statements(lead_table, batch);
+        statement := lifecycle.batch_statements(lead_table, operation, batch);
         statuses := ARRAY(SELECT s.status FROM lifecycle.stage s WHERE s.model = program.model);
         EXECUTE statement.look USING statuses, last_key, NULL::text INTO n, due, unknown, next_key;
         EXIT WHEN n = 0;
         strange := strange + unknown;
         IF due > 0 THEN
             EXECUTE statement.hold USING statuses, last_key, next_key;
-            PERFORM lifecycle.announce(lead_table, 'backfill');
+            PERFORM lifecycle.announce(lead_table, operation);
+            -- triggers of users find the path of the caller; nothing else does
             PERFORM set_config('search_path', path, true);
             EXECUTE statement.write USING statuses, last_key, next_key;
             GET DIAGNOSTICS written = ROW_COUNT;
@@ -196,21 +210,36 @@ BEGIN
         looked := looked + n;
         last_key := next_key;
         IF (looked - told) * 20 >= total AND n = batch THEN
-            RAISE NOTICE 'backfill of "%": looked at % of about % leads, brought in %',
-                lead_table, looked, greatest(total, looked), done;
+            RAISE NOTICE '% of "%": looked at % of about % leads, % %',
+                name, lead_table, looked, greatest(total, looked), verb, done;
             told := looked;
         END IF;
         COMMIT;
     END LOOP;
-    RAISE NOTICE 'backfill of "%" is complete: looked at % leads, brought in %', lead_table, looked, done;
+    RAISE NOTICE '% of "%" is complete: looked at % leads, % %', name, lead_table, looked, verb, done;
     IF strange > 0 THEN
         RAISE WARNING '% leads of table "%" stay out: model "%" lacks their status', strange, lead_table, program.model
-            USING HINT = format('The statuses are: %s. Change the rows, or the model, and call lifecycle.backfill() again.',
+            USING HINT = format('The statuses are: %s. Change the rows, or the model, and call lifecycle.%s() again.',
                                 (SELECT string_agg(s.status, ', ' ORDER BY s.rank, s.status COLLATE "C")
-                                 FROM lifecycle.stage s WHERE s.model = program.model));
+                                 FROM lifecycle.stage s WHERE s.model = program.model), name);
     END IF;
     -- a procedure that called this one goes on in the same transaction
     PERFORM set_config('search_path', path, true);
+END
+$$;
+
+COMMENT ON PROCEDURE lifecycle.in_batches(regclass, text, int, text) IS
+'Part of lifecycle.backfill() and lifecycle.rescore(), which see: the batches of what is announced as operation. path: the search path of their caller.';
+
+CREATE PROCEDURE lifecycle.backfill(lead_table regclass, batch int DEFAULT 10000)
+    LANGUAGE plpgsql
+AS $$
+DECLARE
+    path text;
+BEGIN
+    path := pg_catalog.current_setting('search_path');
+    SET LOCAL search_path = pg_catalog, pg_temp;
+    CALL lifecycle.in_batches(lead_table, 'backfill', batch, path);
 END
 $$;
 
@@ -218,3 +247,24 @@ COMMENT ON PROCEDURE lifecycle.backfill(regclass, int) IS
 'Brings the leads into the history that are older than lifecycle.track(), or whose row is not what the history says: each enters at the program''s "entered" (now without it) on the model''s first status, and where it is found elsewhere moves there now; both with cause backfill. No reason is asked for and no move refused.
 batch: how many leads are looked at, in the order of the key, between two COMMITs. Leads that are to be written are locked in the order of the key; writers of a lead wait for the COMMIT of its batch. May be stopped at any time and called again; lock_timeout applies to each wait, statement_timeout to the whole CALL. Triggers of users on UPDATE fire. Progress by NOTICE. Leads with a status that the model lacks stay out and are counted in a WARNING.
 The caller must own the table. Errors: 42501 not the owner, or row security is forced upon him; 55000 not tracked; 22023 batch less than 1; 22004 an argument is null; 25001 inside a transaction block; 2D000 where it cannot COMMIT.';
+
+CREATE PROCEDURE lifecycle.rescore(lead_table regclass, move boolean DEFAULT false, batch int DEFAULT 10000)
+    LANGUAGE plpgsql
+AS $$
+DECLARE
+    path text;
+BEGIN
+    path := pg_catalog.current_setting('search_path');
+    SET LOCAL search_path = pg_catalog, pg_temp;
+    IF move IS NULL THEN
+        RAISE EXCEPTION 'move must not be null' USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    CALL lifecycle.in_batches(lead_table, CASE WHEN move THEN 'rescore and move' ELSE 'rescore' END, batch, path);
+END
+$$;
+
+COMMENT ON PROCEDURE lifecycle.rescore(regclass, boolean, int) IS
+'Stores the demographic scores that today''s rules give, after rules were added, changed or deleted, or where time alone changed what a rule says. Writes only the rows that differ; what they hold else stays.
+move: also moves each lead for which a rule with a status holds, though no write made it hold: by the rule that comes first, from where the lead is, legal and allowed by only_from; one move for each lead, with cause rescore and the name of the rule. Without it no lead moves. Leads without a status get their score and do not enter; lifecycle.backfill() brings them in.
+batch: how many leads are looked at, in the order of the key, between two COMMITs. Leads that are to be written are locked in the order of the key; writers of a lead wait for the COMMIT of its batch. May be stopped at any time and called again; lock_timeout applies to each wait, statement_timeout to the whole CALL. Triggers of users on UPDATE fire. Progress by NOTICE.
+The caller must own the table. Errors: 42501 not the owner, or row security is forced upon him; 55000 not tracked; 22023 batch less than 1; 22004 an argument is null; 25001 inside a transaction block; 2D000 where it cannot COMMIT; 23502 a move needs a reason; what a rule raises.';

@@ -246,7 +246,7 @@ SELECT is_empty($$
     WHERE p.pronamespace = 'lifecycle'::regnamespace AND l.lanname NOT IN ('c', 'internal') AND p.prosqlbody IS NULL
       AND NOT coalesce(p.proconfig, '{}') @> '{"search_path=pg_catalog, pg_temp"}'
       -- a procedure that commits cannot have it; it says so itself, first in the body and after each COMMIT
-      AND NOT (p.prokind = 'p' AND p.prosrc LIKE '%COMMIT;%'
+      AND NOT (p.prokind = 'p' AND (p.prosrc LIKE '%COMMIT;%' OR p.prosrc LIKE '%CALL lifecycle.in_batches(%')
                AND p.prosrc ~ '\mBEGIN\s+(--[^\n]*\s+)?(\w+ := pg_catalog\.current_setting\(''search_path''\);\s+)?SET LOCAL search_path = pg_catalog, pg_temp;')$$,
     'every function that resolves names at run time has its search_path pinned');
 SELECT is_empty($$SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'lifecycle'::regnamespace AND p.prosecdef$$,
