@@ -51,10 +51,12 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/pg_locale.h"
 #include "utils/ruleutils.h"
 #include "utils/syscache.h"
 #include "utils/xml.h"
+
+/* of utils/pg_locale.h, which needs the headers of ICU */
+extern PGDLLIMPORT char *locale_monetary;
 
 PG_FUNCTION_INFO_V1(lifecycle_canonical);
 
