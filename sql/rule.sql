@@ -37,12 +37,10 @@ CREATE FUNCTION lifecycle.rule_changes() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'lifecycle_rule_changes';
 
 COMMENT ON FUNCTION lifecycle.rule_changes() IS
-'BEFORE trigger of rule: only the table''s owner, only what is sound; puts expressions into canonical form and tries the rule on up to 1,000 rows.';
+'BEFORE trigger of rule: only the table''s owner, only what is sound; puts expressions into canonical form, tries the rule on up to 1,000 rows, and has every backend read the rules of the table again.';
 
 CREATE TRIGGER checked BEFORE INSERT OR UPDATE OR DELETE ON lifecycle.rule
     FOR EACH ROW EXECUTE FUNCTION lifecycle.rule_changes();
-CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON lifecycle.rule
-    FOR EACH STATEMENT EXECUTE FUNCTION lifecycle.configuration_changed();
 
 CREATE FUNCTION lifecycle.behavior_score() RETURNS double precision
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'lifecycle_behavior_score_of_rule';

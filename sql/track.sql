@@ -596,6 +596,10 @@ BEGIN
                   HINT = 'The tracked tables are the rows of lifecycle.program.';
     END IF;
     PERFORM lifecycle.unregister_program(lead_table);
+    -- what is kept no more is no sign of a restore under way
+    EXECUTE (
+        SELECT format('COMMENT ON COLUMN %s.lifecycle_seq IS %L', lead_table, 'The number of the lead''s last move. Left by lifecycle.untrack().')
+        FROM pg_attribute a WHERE a.attrelid = lead_table AND a.attname = 'lifecycle_seq' AND NOT a.attisdropped);
     IF drop_data AND tracked THEN
         EXECUTE format('DROP TABLE IF EXISTS %s, %s', program.history, program.refused);
         EXECUTE format('ALTER TABLE %s DROP COLUMN IF EXISTS lifecycle_since, DROP COLUMN IF EXISTS lifecycle_seq,

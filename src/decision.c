@@ -7,7 +7,7 @@
  * The row itself has no place for it.  So each decision is noted, in the order
  * in which rows are written, and taken up in the order in which they are
  * recorded, which is the same: the one that is looked for is the next, or comes
- * soon after notes of rows that were not stored in the end.  A note of 12 bytes
+ * soon after notes of rows that were not stored in the end.  A note of 16 bytes
  * suffices for that; a statement of ten million leads has ten million of them.
  *
  * Statements that triggers run have a section of notes of their own, which ends
@@ -18,6 +18,7 @@
  */
 #include "lifecycle.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "common/hashfn.h"
 #include "utils/datum.h"
@@ -30,6 +31,7 @@ typedef struct Note
 	uint32		rule : 24;		/* its name, from 1; 0: none */
 	uint32		cause : 2;
 	uint32		stage : 6;		/* where to */
+	uint32		row;			/* hash of the row that is inserted, else 0 */
 } Note;
 
 /*
@@ -63,6 +65,9 @@ static uint64 noted = 0;
 /* The rule that was named last: statements name the same few. */
 static const char *last_named = NULL;
 static uint32 last_name = 0;
+
+/* How far to look for a better note when a row was stored otherwise than noted. */
+#define LOOK_AHEAD 64
 
 static const char *const causes[] = {"write", "rule", "rescore"};
 
@@ -215,27 +220,59 @@ lc_decision_note(LcProgram *program, const LcLead *lead, LcCause cause, const ch
 	note->lead = hash_of(program, lead->key);
 	note->seq = lead->seq;
 	note->stage = lead->stage;
+	note->row = 0;
 	note->cause = cause;
 	note->rule = rule != NULL ? number_of(rule) : 0;
+}
+
+static uint32
+hash_of_row(HeapTuple tuple)
+{
+	return hash_bytes((unsigned char *) tuple->t_data + SizeofHeapTupleHeader,
+					  tuple->t_len - SizeofHeapTupleHeader);
+}
+
+/*
+ * The row as it goes on to be stored, which the last note is about.
+ */
+void
+lc_decision_note_row(HeapTuple tuple)
+{
+	Assert(nnotes > 0);
+	notes[nnotes - 1].row = hash_of_row(tuple);
+}
+
+/* Whether the note is of such a move. */
+static inline bool
+is_of(const Note *note, uint32 lead, int32 seq, int stage)
+{
+	return note->lead == lead && note->seq == seq && note->stage == stage;
 }
 
 /*
  * What was decided about that move of the lead: its cause and its rule, or that
  * it was written.  Notes of the statement at hand come first, then those of the
  * statements around it.  Of two rows with one key, of which one was stored, the
- * status tells which it was.
+ * row tells which it was, unless it was toasted or changed after our trigger.
  */
 const char *
-lc_decision_take(LcProgram *program, const LcLead *lead, int32 seq, const char **rule)
+lc_decision_take(LcProgram *program, const LcLead *lead, int32 seq, TupleTableSlot *row,
+				 const char **rule)
 {
 	Size		end = nnotes;
 	uint32		hash;
+	uint32		row_hash;
+	HeapTuple	tuple;
+	bool		should_free;
 
 	*rule = NULL;
-	/* one that never made a note need not look through those of others */
-	if (nnotes == 0 || (noted >> (program->id & 63) & 1) == 0)
+	if (nnotes == 0)
 		return causes[LC_BY_WRITE];
 	hash = hash_of(program, lead->key);
+	tuple = ExecFetchSlotHeapTuple(row, false, &should_free);
+	row_hash = hash_of_row(tuple);
+	if (should_free)
+		heap_freetuple(tuple);
 	for (int s = nsections; s-- > 0;)
 	{
 		Section    *section = &sections[s];
@@ -243,15 +280,26 @@ lc_decision_take(LcProgram *program, const LcLead *lead, int32 seq, const char *
 
 		for (Size i = 0, at = section->next; i < n; i++, at++)
 		{
+			Size		found;
+
 			if (at >= end)
 				at = section->begin;
-			if (notes[at].lead == hash && notes[at].seq == seq && notes[at].stage == lead->stage)
+			if (!is_of(&notes[at], hash, seq, lead->stage))
+				continue;
+			for (found = at; found < end && found < at + LOOK_AHEAD; found++)
 			{
-				section->next = at + 1;
-				if (notes[at].rule != 0)
-					*rule = names[notes[at].rule - 1];
-				return causes[notes[at].cause];
+				/* a row is updated once in a statement, and not noted */
+				if (notes[at].row == 0)
+					break;
+				if (notes[found].row == row_hash && is_of(&notes[found], hash, seq, lead->stage))
+					break;
 			}
+			if (found == end || found == at + LOOK_AHEAD)
+				found = at;
+			section->next = found + 1;
+			if (notes[found].rule != 0)
+				*rule = names[notes[found].rule - 1];
+			return causes[notes[found].cause];
 		}
 		end = section->begin;
 	}

@@ -28,8 +28,10 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/ruleutils.h"
+#include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(lifecycle_rule_changes);
 
@@ -393,6 +395,17 @@ read_row(HeapTuple tuple, TupleDesc desc, RuleRow *row)
 }
 
 /*
+ * When the change of a rule commits, and in this backend with the next command,
+ * the table's program is stale everywhere, as after a change of the table.
+ */
+static void
+have_rules_read(Oid on_table)
+{
+	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(on_table)))
+		CacheInvalidateRelcacheByRelid(on_table);
+}
+
+/*
  * BEFORE INSERT OR UPDATE OR DELETE trigger of lifecycle.rule.
  */
 Datum
@@ -416,20 +429,21 @@ lifecycle_rule_changes(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" was not fired BEFORE ... FOR EACH ROW of lifecycle.rule",
 						"rule_changes")));
-	if (lc_follow_is_rewriting())
-		return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) ?
-							   trigdata->tg_newtuple : trigdata->tg_trigtuple);
 	rules = trigdata->tg_relation;
 	desc = RelationGetDescr(rules);
 	is_update = TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event);
 	if (!TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
 	{
 		read_row(trigdata->tg_trigtuple, desc, &before);
-		require_owner_of_rule(rules, DatumGetObjectId(VALUE(&before, on_table)), false);
+		if (!lc_follow_is_rewriting())
+			require_owner_of_rule(rules, DatumGetObjectId(VALUE(&before, on_table)), false);
+		have_rules_read(DatumGetObjectId(VALUE(&before, on_table)));
 		if (!is_update)
 			return PointerGetDatum(trigdata->tg_trigtuple);
 	}
 	result = is_update ? trigdata->tg_newtuple : trigdata->tg_trigtuple;
+	if (lc_follow_is_rewriting())
+		return PointerGetDatum(result);
 	read_row(result, desc, &row);
 	/* its own NOT NULLs speak for what is missing */
 	if (IS_NULL(&row, on_table) || IS_NULL(&row, name) || IS_NULL(&row, condition) ||
@@ -437,8 +451,11 @@ lifecycle_rule_changes(PG_FUNCTION_ARGS)
 		return PointerGetDatum(result);
 	on_table = DatumGetObjectId(VALUE(&row, on_table));
 	require_owner_of_rule(rules, on_table, true);
+	have_rules_read(on_table);
 
-	rel = relation_open(on_table, AccessShareLock);
+	rel = try_relation_open(on_table, AccessShareLock);
+	if (rel == NULL)
+		require_owner_of_rule(rules, on_table, true);	/* dropped meanwhile */
 	if (is_half_restored(rel))
 	{
 		relation_close(rel, AccessShareLock);

@@ -646,6 +646,20 @@ make_param(int paramid, Oid type)
 	return (Node *) param;
 }
 
+/* A call of a built-in function, of one argument or two. */
+static Node *
+call(Oid funcid, Oid type, Node *a, Node *b)
+{
+	return (Node *) makeFuncExpr(funcid, type, b == NULL ? list_make1(a) : list_make2(a, b),
+								 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+}
+
+static Node *
+make_precision(int32 typmod)
+{
+	return (Node *) makeConst(INT4OID, -1, InvalidOid, sizeof(int32), Int32GetDatum(typmod), false, true);
+}
+
 /*
  * In a rule, scores and the present are those of the judgement, which are not
  * in the row and not on the clock: both sides of an edge are judged at the
@@ -667,23 +681,19 @@ use_judgement(Node *node, void *context)
 	{
 		Oid			funcid = ((FuncExpr *) node)->funcid;
 
-		if (funcid == F_NOW || funcid == F_TRANSACTION_TIMESTAMP)
+		if (funcid == F_NOW || funcid == F_TRANSACTION_TIMESTAMP || funcid == F_STATEMENT_TIMESTAMP)
 			return make_param(PARAM_MOMENT, TIMESTAMPTZOID);
 		if (funcid == F_AGE_TIMESTAMPTZ || funcid == F_AGE_TIMESTAMP)
 		{
 			/* the age of one argument is that at the midnight of today */
 			bool		tz = funcid == F_AGE_TIMESTAMPTZ;
-			Node	   *today = (Node *) makeFuncExpr(F_DATE_TIMESTAMPTZ, DATEOID,
-													  list_make1(make_param(PARAM_MOMENT, TIMESTAMPTZOID)),
-													  InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+			Node	   *today = call(F_DATE_TIMESTAMPTZ, DATEOID,
+									 make_param(PARAM_MOMENT, TIMESTAMPTZOID), NULL);
 
-			today = (Node *) makeFuncExpr(tz ? F_TIMESTAMPTZ_DATE : F_TIMESTAMP_DATE,
-										  tz ? TIMESTAMPTZOID : TIMESTAMPOID, list_make1(today),
-										  InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
-			return (Node *) makeFuncExpr(tz ? F_AGE_TIMESTAMPTZ_TIMESTAMPTZ : F_AGE_TIMESTAMP_TIMESTAMP,
-										 INTERVALOID,
-										 list_make2(today, use_judgement(linitial(((FuncExpr *) node)->args), context)),
-										 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+			return call(tz ? F_AGE_TIMESTAMPTZ_TIMESTAMPTZ : F_AGE_TIMESTAMP_TIMESTAMP, INTERVALOID,
+						call(tz ? F_TIMESTAMPTZ_DATE : F_TIMESTAMP_DATE,
+							 tz ? TIMESTAMPTZOID : TIMESTAMPOID, today, NULL),
+						use_judgement(linitial(((FuncExpr *) node)->args), context));
 		}
 		if (is_behavior_score(funcid))
 		{
@@ -693,18 +703,34 @@ use_judgement(Node *node, void *context)
 	}
 	if (IsA(node, SQLValueFunction))
 	{
+		SQLValueFunction *f = (SQLValueFunction *) node;
 		Node	   *moment = make_param(PARAM_MOMENT, TIMESTAMPTZOID);
 
-		switch (((SQLValueFunction *) node)->op)
+		switch (f->op)
 		{
 			case SVFOP_CURRENT_TIMESTAMP:
 				return moment;
+			case SVFOP_CURRENT_TIMESTAMP_N:
+				return call(F_TIMESTAMPTZ_TIMESTAMPTZ_INT4, TIMESTAMPTZOID, moment, make_precision(f->typmod));
 			case SVFOP_LOCALTIMESTAMP:
-				return (Node *) makeFuncExpr(F_TIMESTAMP_TIMESTAMPTZ, TIMESTAMPOID, list_make1(moment),
-											 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+				return call(F_TIMESTAMP_TIMESTAMPTZ, TIMESTAMPOID, moment, NULL);
+			case SVFOP_LOCALTIMESTAMP_N:
+				return call(F_TIMESTAMP_TIMESTAMP_INT4, TIMESTAMPOID,
+							call(F_TIMESTAMP_TIMESTAMPTZ, TIMESTAMPOID, moment, NULL),
+							make_precision(f->typmod));
 			case SVFOP_CURRENT_DATE:
-				return (Node *) makeFuncExpr(F_DATE_TIMESTAMPTZ, DATEOID, list_make1(moment),
-											 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+				return call(F_DATE_TIMESTAMPTZ, DATEOID, moment, NULL);
+			case SVFOP_CURRENT_TIME:
+				return call(F_TIMETZ_TIMESTAMPTZ, TIMETZOID, moment, NULL);
+			case SVFOP_CURRENT_TIME_N:
+				return call(F_TIMETZ_TIMETZ_INT4, TIMETZOID,
+							call(F_TIMETZ_TIMESTAMPTZ, TIMETZOID, moment, NULL),
+							make_precision(f->typmod));
+			case SVFOP_LOCALTIME:
+				return call(F_TIME_TIMESTAMPTZ, TIMEOID, moment, NULL);
+			case SVFOP_LOCALTIME_N:
+				return call(F_TIME_TIME_INT4, TIMEOID,
+							call(F_TIME_TIMESTAMPTZ, TIMEOID, moment, NULL), make_precision(f->typmod));
 			default:
 				return node;
 		}

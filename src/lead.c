@@ -27,6 +27,7 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
@@ -435,6 +436,8 @@ lifecycle_lead_before_row(PG_FUNCTION_ARGS)
 		lc_lead_read(program, trigdata->tg_trigslot, &lead);
 		decide_insert(program, rel, trigdata->tg_trigslot, &lead);
 		result = store_decision(program, rel, trigdata->tg_trigtuple, &lead);
+		if (program->rules->nstatus > 0)
+			lc_decision_note_row(result);
 	}
 	else if (TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
 	{
@@ -536,7 +539,7 @@ record_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTab
 		return;
 	}
 	lc_require_reason(program, rel, newrow, new.key, new.stage);
-	cause = lc_decision_take(program, &new, new.seq, &rule);
+	cause = lc_decision_take(program, &new, new.seq, newrow, &rule);
 	lc_record_move(program, newrow, &new, &last, true, new.stage, new.seq, new.since, cause, rule, NULL);
 }
 
@@ -602,8 +605,12 @@ lifecycle_lead_after_row(PG_FUNCTION_ARGS)
 Datum
 lifecycle_lead_statement(PG_FUNCTION_ARGS)
 {
-	LcProgram  *program = pin_for_trigger(fcinfo, "lead_statement", "FOR EACH STATEMENT", is_statement);
+	LcProgram  *program;
 
+	/* a prepared statement takes no lock that would tell it of changed rules */
+	if (CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_BEFORE(((TriggerData *) fcinfo->context)->tg_event))
+		AcceptInvalidationMessages();
+	program = pin_for_trigger(fcinfo, "lead_statement", "FOR EACH STATEMENT", is_statement);
 	if (TRIGGER_FIRED_BEFORE(((TriggerData *) fcinfo->context)->tg_event))
 	{
 		lc_history_begin_statement(program);

@@ -443,8 +443,9 @@ extern void lc_decision_end_statement(void);
 extern void lc_decision_end_subtransaction(bool commit, SubTransactionId mine, SubTransactionId parent);
 extern void lc_decision_end_transaction(void);
 extern void lc_decision_note(LcProgram *program, const LcLead *lead, LcCause cause, const char *rule);
+extern void lc_decision_note_row(HeapTuple tuple);
 extern const char *lc_decision_take(LcProgram *program, const LcLead *lead, int32 seq,
-									const char **rule);
+									TupleTableSlot *row, const char **rule);
 
 /* ---- operation.c: what owners do to leads beside writing them ---- */
 

@@ -222,7 +222,7 @@ lc_record_entry(LcProgram *program, Relation rel, TupleTableSlot *row, const LcL
 	}
 	lc_check_stored(program, rel, &lead, has_last ? &last : NULL);
 	lc_require_reason(program, rel, row, lead.key, lead.stage);
-	(void) lc_decision_take(program, &lead, decided, &rule);
+	(void) lc_decision_take(program, &lead, decided, row, &rule);
 	lc_record_move(program, row, &lead, &last, has_last, lead.stage, lead.seq, lead.since, "entry", rule, NULL);
 }
 
@@ -279,7 +279,7 @@ record_due(LcProgram *program, Relation rel, TupleTableSlot *row, const LcLead *
 		lc_record_correction(program, row, lead, last, claimed);
 	else if (ahead == 1 && is_there)
 	{
-		cause = lc_decision_take(program, lead, lead->seq, &rule);
+		cause = lc_decision_take(program, lead, lead->seq, row, &rule);
 		lc_record_move(program, row, lead, last, true, lead->stage, lead->seq, lead->since, cause, rule, NULL);
 	}
 	else
@@ -318,7 +318,7 @@ lc_catch_up(LcProgram *program, Relation rel, TupleTableSlot *row, const LcLead 
 
 		/* overtaken on its way in, and met again before it was recorded */
 		lc_history_note_ahead();
-		(void) lc_decision_take(program, lead, lead->seq, &rule);
+		(void) lc_decision_take(program, lead, lead->seq, row, &rule);
 		lc_record_move(program, row, lead, last, has_last, lead->stage,
 					   has_last ? last->seq + 1 : 1,
 					   has_last ? Max(lead->since, last->at) : lead->since, "entry", rule, NULL);

@@ -388,7 +388,7 @@ CREATE OR REPLACE FUNCTION fragile(n int) RETURNS boolean LANGUAGE plpgsql STABL
 SELECT is(failure($$INSERT INTO leads (id, n) VALUES (301, 7)$$),
           E'22012: division by zero\nHINT: To go on without the rule: UPDATE lifecycle.rule SET enabled = false WHERE on_table = ''public.leads''::regclass AND name = ''it''''s fragile'';',
           'a rule that fails fails the INSERT, and the hint says how to go on without it');
-SELECT matches(failure_context($$INSERT INTO leads (id, n) VALUES (301, 7)$$), 'rule "it''s fragile" of table "public.leads"', 'the context names it');
+SELECT matches(failure_context($$INSERT INTO leads (id, n) VALUES (301, 7)$$), 'condition of rule "it''s fragile" of table "leads"', 'the context names it');
 SELECT is(failure($$UPDATE leads SET n = n + 1 WHERE id = 1$$),
           E'22012: division by zero\nHINT: To go on without the rule: UPDATE lifecycle.rule SET enabled = false WHERE on_table = ''public.leads''::regclass AND name = ''it''''s fragile'';',
           'and the UPDATE of a column that it reads');
