@@ -116,13 +116,13 @@ BEGIN
         WHERE coalesce(l.n, 0) <> coalesce(i.n, 0) - coalesce(o.n, 0)
         ORDER BY status$q$, history, program.status_column, program.lead_table);
 
-    -- NULL counts as 0, unless nobody has looked at the lead yet
+    -- a score that was never stored is not stale: conditions are judged by what the row gives
     RETURN QUERY EXECUTE format($q$
         SELECT 'stale', s.key::text,
-               format('the score is %%s, but the rules give %%s today: CALL lifecycle.rescore(%%L)', coalesce(s.stored::text, '(null)'), s.today, %3$L)
+               format('the score is %%s, but the rules give %%s today: CALL lifecycle.rescore(%%L)', s.stored, s.today, %3$L)
         FROM (SELECT l.%1$I AS key, l.demographic_score AS stored, %2$s AS today
-              FROM %3$s l WHERE coalesce(l.demographic_score, l.lifecycle_seq) IS NOT NULL OFFSET 0) AS s
-        WHERE coalesce(s.stored, 0) <> s.today
+              FROM %3$s l WHERE l.demographic_score IS NOT NULL OFFSET 0) AS s
+        WHERE s.stored <> s.today
         ORDER BY s.key$q$,
         program.key,
         CASE WHEN EXISTS (SELECT FROM lifecycle.rule r WHERE r.on_table = program.lead_table AND r.enabled AND r.points IS NOT NULL)
@@ -133,6 +133,6 @@ $$;
 
 COMMENT ON FUNCTION lifecycle.verify(regclass) IS
 'Checks a tracked table against its history; no rows: all is well. Needs SELECT on both.
-check: ''trigger'', one of ours is missing or disabled; ''gap'', a move is missing or does not leave what the one before entered; ''overlap'', a move is before the one before it; ''cycle'', a cycle, its start or what it reached is not what the moves say; ''entry'', the first entry, source or cohort changed between moves; ''status'', the lead''s row is not what its last move says; ''conservation'', the leads in a status are not those that came less those that went; ''stale'', the stored demographic score is not what the rules give today, which CALL lifecycle.rescore() puts right.
+check: ''trigger'', one of ours is missing or disabled; ''gap'', a move is missing or does not leave what the one before entered; ''overlap'', a move is before the one before it; ''cycle'', a cycle, its start or what it reached is not what the moves say; ''entry'', the first entry, source or cohort changed between moves; ''status'', the lead''s row is not what its last move says; ''conservation'', the leads in a status are not those that came less those that went; ''stale'', the stored demographic score is not what the rules give today, which CALL lifecycle.rescore() puts right (one that was never stored is no fault).
 lead: its key; NULL where it is about the table. detail: what is wrong. Leads that are older than lifecycle.track() and have not moved since are not in the history, which is no fault.
 Errors: 55000 not tracked, 42501 no SELECT, what a rule raises.';

@@ -206,7 +206,7 @@ WITH a AS (INSERT INTO leads (id, title) VALUES (70, 'A')), b AS (INSERT INTO le
 INSERT INTO leads (id, title) SELECT 72, 'C';
 SELECT results_eq('SELECT lead, seq, to_status, cause, rule FROM leads_history WHERE lead BETWEEN 70 AND 72 OR lead = 60 AND seq > 2 ORDER BY lead, seq',
     $$VALUES (70, 1, 'mql', 'entry', 'rule A'), (71, 1, 'engaged', 'entry', 'rule B'), (72, 1, 'mql', 'entry', 'rule C')$$, 'four statements in one, by writable CTEs');
-SELECT is_empty($$SELECT * FROM lifecycle.verify('leads')$$, 'and the history is whole');
+SELECT is_empty($$SELECT * FROM lifecycle.verify('leads') WHERE "check" <> 'stale'$$, 'and the history is whole');
 
 -- Partitions with other orders of columns; written at the top and by themselves; batched and not
 CREATE TABLE parts (id int, title text, a int, PRIMARY KEY (id)) PARTITION BY RANGE (id);
