@@ -47,6 +47,9 @@ $$;
 
 -- ---- picked by hand ----
 
+-- (From 18 on the server matches LIKE under a nondeterministic collation, by a search
+-- that took more than ten minutes for a long subject and a few gaps.)
+
 CREATE TABLE subject (subject text);
 INSERT INTO subject VALUES
     (''), ('a'), ('A'), ('ab'), ('abc'), ('ABC'), ('aXbXc'), ('abab'), ('aab'), ('gmail'), ('GMAIL'), ('x@gmail.com'), ('X@GMAIL.COM'),
@@ -64,8 +67,8 @@ SELECT is_empty(
                    ('ss'), ('ß'), ('%ß%'), ('%SS%'), ('s'), ('S'), ('ſ'), ('%σ%'), ('%Σ%'), ('%äpfel%'), ('Ä%'), ('%本%'), ('日%'), ('%語'), ('😀'), ('%😀%'), ('_'), ('__'), ('%_'), ('_%b'), ('a_c'), ('%_本_%'),
                    ('\'), ('a\'), ('%\'), ('\%'), ('\_'), ('a\%b'), ('\\'), ('a%\'), ('%b\'), (repeat('ab', 500)), (repeat('ab', 600)), ('%' || repeat('ab', 400) || '%'), (repeat('a', 200) || '%'), ('%aab'), ('%aaab%b'),
                    (repeat('a%', 60))) AS p (pattern),
-           differences(matcher.name, operator, pattern, (SELECT array_agg(subject) FROM subject), tried.name) AS d
-       WHERE NOT regex $$, 'LIKE and ILIKE: the server''s answers');
+           differences(matcher.name, operator, pattern, (SELECT array_agg(subject) FROM subject WHERE tried.name::text <> 'loose' OR length(subject) < 20), tried.name) AS d
+       WHERE NOT regex AND (tried.name::text <> 'loose' OR length(pattern) < 20) $$, 'LIKE and ILIKE: the server''s answers');
 
 CREATE TABLE expression (pattern text);
 INSERT INTO expression VALUES
