@@ -469,6 +469,7 @@ lc_expr_tree(Relation rel, const char *what, const char *source, Oid type)
 	error_context_stack = &callback;
 
 	become_owner(rel->rd_rel->relowner, true, &caller);
+	pin_syntax();
 	tree = transform_expression(rel, what, source, type, &any, false);
 	become_caller(&caller);
 
@@ -486,6 +487,7 @@ lc_expr_text(Relation rel, Node *tree)
 	char	   *text;
 
 	become_owner(rel->rd_rel->relowner, true, &caller);
+	pin_syntax();
 	text = deparse_expression(tree,
 							  deparse_context_for(RelationGetRelationName(rel), RelationGetRelid(rel)),
 							  false, false);

@@ -191,6 +191,30 @@ ALTER TABLE swapped RENAME a TO d;
 DROP EVENT TRIGGER zz_meddle;
 SELECT is((SELECT ROW(source, reason)::text FROM lifecycle.program WHERE lead_table = 'swapped'::regclass), '(c,"(c || d)")', 'DDL inside of DDL, before us and behind us');
 
+-- whatever the settings of who renames
+CREATE TABLE syntax (id int PRIMARY KEY, name text, n float8, at timestamptz);
+SELECT lifecycle.track('syntax');
+INSERT INTO lifecycle.rule (on_table, name, condition, points) VALUES ('syntax', 'all',
+    $$name ~ '^\d+\.''' AND n > 0.1::float8 + 0.2::float8 AND at > timestamptz '2026-03-04 05:06+00' AND at - '2026-01-02' > interval '1 mon 2 days 03:04' AND nullif(n, NULL) = n$$, '1');
+SELECT condition AS canonical FROM lifecycle.rule WHERE on_table = 'syntax'::regclass \gset
+SET standard_conforming_strings = off;
+SET escape_string_warning = off;
+SET DateStyle = 'German, DMY';
+SET IntervalStyle = 'sql_standard';
+SET extra_float_digits = -12;
+SET transform_null_equals = on;
+ALTER TABLE syntax RENAME name TO title;
+ALTER TABLE syntax RENAME title TO name;
+RESET standard_conforming_strings;
+RESET escape_string_warning;
+RESET DateStyle;
+RESET IntervalStyle;
+RESET extra_float_digits;
+RESET transform_null_equals;
+SELECT is((SELECT condition FROM lifecycle.rule WHERE on_table = 'syntax'::regclass), :'canonical', 'constants stay what they are under any settings');
+
+DROP TABLE syntax;
+
 -- ---- ours ----
 
 SELECT is(failure(format('ALTER TABLE kit.people RENAME COLUMN %I TO mine', c.name), 'ddl_sales'),
