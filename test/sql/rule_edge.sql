@@ -252,7 +252,7 @@ SELECT results_eq('SELECT phase::text, lifecycle_seq FROM old WHERE id = 5', 'VA
 UPDATE old SET phase = 'mal' WHERE id = 6;
 SELECT results_eq('SELECT h.from_status, h.to_status, h.cause, h.rule, l.phase::text FROM old_history h JOIN old l ON l.id = h.lead WHERE lead = 6 AND seq = 2', $$VALUES ('known', 'mal', 'write', NULL::text, 'mal')$$, 'and a write moves it as ever');
 SELECT is(failure($$INSERT INTO lifecycle.rule (on_table, name, condition, points) VALUES ('old', 'x', 'phase = ''mql''', '1')$$) LIKE '42P10: cannot use a column that lifecycle keeps%', true, 'a status column of the user''s is none of the rules'' either');
-SELECT is_empty($$SELECT * FROM lifecycle.verify('old')$$, 'the history is whole');
+SELECT is_empty($$SELECT * FROM lifecycle.verify('old') WHERE "check" <> 'stale'$$, 'the history is whole');
 
 -- a status rule whose status the model lacks meanwhile; text, and a model of one's own
 SELECT lifecycle.copy_model('standard', 'own');
