@@ -179,9 +179,12 @@ SELECT is(:'shown'::text,
 SELECT is(failure(format($$INSERT INTO lifecycle.rule (on_table, name, condition, points) VALUES (%L, 'r', 'true', '1')$$, t)),
           format(E'55000: table "public.%s" is not tracked\nHINT: SELECT lifecycle.track(''public.%s'');', t, t), what)
 FROM (VALUES ('seen', 'a view has no rules'), ('seen_whole', 'nor has one that shows our columns'), ('copied', 'nor a copy of a tracked table')) AS n (t, what);
+SELECT is(failure($$INSERT INTO lifecycle.rule (on_table, name, condition, points) VALUES ('former', 'r', 'true', '1')$$),
+          E'55000: table "public.former" is not tracked\nHINT: SELECT lifecycle.track(''public.former'');', 'nor a table that was tracked');
+COMMENT ON COLUMN former.lifecycle_seq IS 'The number of the lead''s last move. Kept by lifecycle.';
 \set shown `psql -Xq -d :'DBNAME' -c "SET client_min_messages = notice" -c "INSERT INTO lifecycle.rule (on_table, name, condition, points) VALUES ('former', 'r', 'true', '1')" 2>&1`
 SELECT is(:'shown'::text, E'NOTICE:  a rule of table "former" is stored unchecked\nDETAIL:  The table is not tracked now; lifecycle.track() puts the rule in force.',
-          'a table that was tracked, or that a restore has not finished, takes them unchecked, and says so');
+          'one that a restore has not finished takes them unchecked, and says so');
 DELETE FROM lifecycle.rule;
 
 -- ---- who ----
