@@ -143,7 +143,7 @@ pin_syntax(void)
 		pin_setting("extra_float_digits", "1");
 	if (xmloption != XMLOPTION_CONTENT)
 		pin_setting("xmloption", "content");
-	if (strcmp(locale_monetary, "C") != 0)
+	if (strcmp(GetConfigOption("lc_monetary", false, false), "C") != 0)
 		pin_setting("lc_monetary", "C");
 }
 
