@@ -80,7 +80,8 @@ BEGIN
 END $$;
 
 -- Memory of this backend: what contexts of ours have, and what the process has, in kB.
-CREATE FUNCTION hostile.memory(OUT ours bigint, OUT all_contexts bigint, OUT resident bigint) LANGUAGE sql AS $$
+CREATE TYPE hostile.memory AS (ours bigint, all_contexts bigint, resident bigint);
+CREATE FUNCTION hostile.memory() RETURNS hostile.memory LANGUAGE sql AS $$
     SELECT coalesce(sum(total_bytes) FILTER (WHERE name ~ '^(lifecycle|CachedExpression)'), 0)::bigint / 1024, sum(total_bytes)::bigint / 1024,
            substring(pg_read_file('/proc/self/status') FROM 'RssAnon:\s+(\d+)')::bigint
     FROM pg_backend_memory_contexts
