@@ -36,6 +36,7 @@ $node->safe_psql('crm', q{
     CREATE TABLE crm.calls (id int PRIMARY KEY, lead int REFERENCES crm.leads);
     INSERT INTO crm.calls VALUES (1, 1), (2, 12);
 });
+$node->safe_psql('crm', q{CALL lifecycle.rescore('crm.leads')});
 is($node->safe_psql('crm', $verify), '', 'the table is consistent before the dump');
 
 my $file = "$PostgreSQL::Test::Utils::tmp_check/partitions";
