@@ -276,6 +276,23 @@ UPDATE texts SET a = 1 WHERE id = 3;
 SELECT is((SELECT string_agg(to_status || coalesce(' ' || rule, ''), ', ' ORDER BY seq) FROM texts_history WHERE lead = 3), 'known, mql good', 'and so does a status that is gone');
 DELETE FROM lifecycle.rule;
 
+-- ---- reasons, corrections ----
+
+SELECT lifecycle.copy_model('standard', 'strict');
+UPDATE lifecycle.stage SET reason_required = true WHERE model = 'strict' AND status = 'disqualified';
+CREATE TABLE strict (id int PRIMARY KEY, a int, why text);
+SELECT lifecycle.track('strict', 'strict', reason => 'why');
+INSERT INTO lifecycle.rule (on_table, name, condition, status) VALUES ('strict', '100% junk', 'a = 1', 'disqualified');
+INSERT INTO strict VALUES (1, 0);
+SELECT is(failure('UPDATE strict SET a = 1') LIKE '23502: lead 1 of table "public.strict" needs a reason to become "disqualified"%', true, 'a rule that leads to where a reason is required needs one');
+SELECT is(failure('INSERT INTO strict VALUES (2, 1)') LIKE '23502: lead 2 of table "public.strict" needs a reason to become "disqualified"%', true, 'at entry, too');
+UPDATE strict SET a = 1, why = 'spam';
+SELECT lifecycle.correct('strict', 1, 'known', 'no spam at all');
+UPDATE strict SET why = NULL;
+SELECT results_eq('SELECT to_status, cause, rule, reason FROM strict_history ORDER BY seq', $$VALUES ('known', 'entry', NULL::text, NULL::text), ('disqualified', 'rule', '100% junk', 'spam'), ('known', 'correction', NULL, 'no spam at all')$$,
+    'with one it is made; and no rule takes a correction back');
+DELETE FROM lifecycle.rule;
+
 -- ---- triggers of users, statements inside statements ----
 
 CREATE FUNCTION both_ways(what text, setup text, life text[], expected text) RETURNS SETOF text LANGUAGE plpgsql AS $$
