@@ -40,7 +40,7 @@ COMMENT ON COLUMN lifecycle.stage.rank IS 'The place on the path, ascending; a l
 COMMENT ON COLUMN lifecycle.stage.label IS 'What people call the stage.';
 COMMENT ON COLUMN lifecycle.stage.marketing IS 'What marketing may do to a lead in this stage: nurture, paused or suspended.';
 COMMENT ON COLUMN lifecycle.stage.resets_behavior IS 'Whether the behaviour score starts again when a lead leaves the path into this stage.';
-COMMENT ON COLUMN lifecycle.stage.reason_required IS 'Whether a write that moves a lead into this stage must give a reason (23502 otherwise).';
+COMMENT ON COLUMN lifecycle.stage.reason_required IS 'Whether a write that moves a lead into this stage must give a reason (23502 otherwise); a rule that does needs none.';
 COMMENT ON COLUMN lifecycle.stage.sla IS 'How long a lead may stay. Kept for later work.';
 COMMENT ON COLUMN lifecycle.stage.sla_status IS 'Where a lead goes that stayed longer. Kept for later work.';
 COMMENT ON TABLE lifecycle.transition IS

@@ -538,8 +538,9 @@ record_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTab
 		lc_record_correction(program, newrow, &new, &last, claimed);
 		return;
 	}
-	lc_require_reason(program, rel, newrow, new.key, new.stage);
 	cause = lc_decision_take(program, &new, new.seq, newrow, &rule);
+	if (rule == NULL)
+		lc_require_reason(program, rel, newrow, new.key, new.stage);
 	lc_record_move(program, newrow, &new, &last, true, new.stage, new.seq, new.since, cause, rule, NULL);
 }
 

@@ -61,7 +61,7 @@ lc_decide_entry(LcProgram *program, TupleTableSlot *row, LcLead *lead)
 
 /*
  * Refuse a move into a stage that wants a reason and got none.  Asked of the
- * row as it was stored.
+ * row as it was stored; and of people, not of rules, which are their own reason.
  */
 void
 lc_require_reason(LcProgram *program, Relation rel, TupleTableSlot *row, Datum key, int stage)
@@ -221,8 +221,9 @@ lc_record_entry(LcProgram *program, Relation rel, TupleTableSlot *row, const LcL
 					   Min(left, lead.since), "delete", NULL, NULL);
 	}
 	lc_check_stored(program, rel, &lead, has_last ? &last : NULL);
-	lc_require_reason(program, rel, row, lead.key, lead.stage);
 	(void) lc_decision_take(program, &lead, decided, row, &rule);
+	if (rule == NULL)
+		lc_require_reason(program, rel, row, lead.key, lead.stage);
 	lc_record_move(program, row, &lead, &last, has_last, lead.stage, lead.seq, lead.since, "entry", rule, NULL);
 }
 
