@@ -35,7 +35,7 @@ push @columns, '"strange "" Ünïcode"', 'U&"\0074"', 'U&"\+01F600"', '"T"', '*'
 my @good = qw(id t v c n f num b at d ts iv j js a ia bin u mood age place span gen);
 my @types = qw(int text varchar(3) char(2) float8 numeric numeric(5,2) boolean timestamptz timestamp(0) date time interval jsonb json
   text[] int[] bytea uuid hostile.mood hostile.age hostile.place int4range regclass regproc regtype oid xml money bit(3) varbit name "char"
-  point box inet tsvector tsquery pg_lsn record cstring anyelement void nosuch hostile.lead lifecycle.rule jsonpath xid tid internal trigger unknown refcursor);
+  point box inet tsvector tsquery pg_lsn record cstring anyelement void nosuch hostile.lead lifecycle.rule jsonpath xid tid internal trigger refcursor);
 my @operators = (qw(+ - * / % ^ = <> != < > <= >= || ~ ~* !~ !~* ~~ && @> <@ -> ->> #> #>> ? ?| ?& @? @@ <-> << >> & | # === ~=~ <=> ~~~ -|-),
 	'AND', 'OR', 'IS DISTINCT FROM', 'IS NOT DISTINCT FROM', 'LIKE', 'NOT LIKE', 'ILIKE', 'SIMILAR TO', 'AT TIME ZONE',
 	'OPERATOR(pg_catalog.+)', 'OPERATOR(hostile.===)', 'OPERATOR(nosuch.+)', 'COLLATE', 'OVERLAPS', 'IN', '::', ',', ';', '--', '/*', '*/', 'UNION');
