@@ -283,14 +283,16 @@ UPDATE lifecycle.stage SET reason_required = true WHERE model = 'strict' AND sta
 CREATE TABLE strict (id int PRIMARY KEY, a int, why text);
 SELECT lifecycle.track('strict', 'strict', reason => 'why');
 INSERT INTO lifecycle.rule (on_table, name, condition, status) VALUES ('strict', '100% junk', 'a = 1', 'disqualified');
-INSERT INTO strict VALUES (1, 0);
-UPDATE strict SET a = 1;
-INSERT INTO strict VALUES (2, 1);
-SELECT is(failure($$INSERT INTO strict (id, lifecycle_status) VALUES (3, 'disqualified')$$) LIKE '23502: lead 3 of table "public.strict" needs a reason to become "disqualified"%', true, 'people need a reason');
-SELECT lifecycle.correct('strict', 1, 'known', 'no spam at all');
+INSERT INTO strict VALUES (1, 0), (2, 1), (3, 0);
+UPDATE strict SET a = 1 WHERE id = 1;
+SELECT results_eq('SELECT id, lifecycle_status::text FROM strict WHERE id < 3 ORDER BY id', $$VALUES (1, 'disqualified'), (2, 'disqualified')$$, 'a rule that leads to where people need a reason needs none, at entry neither');
+SELECT is(failure('UPDATE strict SET a = 1, lifecycle_status = ''disqualified'' WHERE id = 3') LIKE '23502: lead 3 of table "public.strict" needs a reason to become "disqualified"%', true,
+          'who writes the status needs one, also where a rule would have led there');
+UPDATE strict SET a = 1, why = 'spam' WHERE id = 3;
+SELECT lifecycle.correct('strict', 3, 'known', 'no spam at all');
 UPDATE strict SET why = NULL;
-SELECT results_eq('SELECT lead, to_status, cause, rule, reason FROM strict_history ORDER BY lead, seq', $$VALUES (1, 'known', 'entry', NULL::text, NULL::text), (1, 'disqualified', 'rule', '100% junk', NULL), (1, 'known', 'correction', NULL, 'no spam at all'), (2, 'disqualified', 'entry', '100% junk', NULL)$$,
-    'a rule is its own reason; and none takes a correction back');
+SELECT results_eq('SELECT to_status, cause, rule, reason FROM strict_history WHERE lead = 3 ORDER BY seq', $$VALUES ('known', 'entry', NULL::text, NULL::text), ('disqualified', 'rule', '100% junk', 'spam'), ('known', 'correction', NULL, 'no spam at all')$$,
+    'where the row has a reason it is kept; and no rule takes a correction back');
 DELETE FROM lifecycle.rule;
 
 -- ---- triggers of users, statements inside statements ----
