@@ -21,6 +21,7 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "common/hashfn.h"
+#include "port/pg_crc32c.h"
 #include "utils/datum.h"
 #include "utils/memutils.h"
 
@@ -228,8 +229,13 @@ lc_decision_note(LcProgram *program, const LcLead *lead, LcCause cause, const ch
 static uint32
 hash_of_row(HeapTuple tuple)
 {
-	return hash_bytes((unsigned char *) tuple->t_data + SizeofHeapTupleHeader,
-					  tuple->t_len - SizeofHeapTupleHeader);
+	pg_crc32c	crc;
+
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, (char *) tuple->t_data + SizeofHeapTupleHeader,
+				tuple->t_len - SizeofHeapTupleHeader);
+	FIN_CRC32C(crc);
+	return crc;
 }
 
 /*
