@@ -47,11 +47,11 @@ CREATE FUNCTION lifecycle.program_changes() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'lifecycle_program_changes';
 
 COMMENT ON FUNCTION lifecycle.program_changes() IS
-'BEFORE UPDATE trigger of program: only the table''s owner, only what may change, expressions checked as by lifecycle.track().';
+'BEFORE UPDATE trigger of program: only the table''s owner, only what may change, expressions checked as by lifecycle.track(); has every backend read the program again.';
 
 CREATE TRIGGER checked BEFORE UPDATE ON lifecycle.program
     FOR EACH ROW EXECUTE FUNCTION lifecycle.program_changes();
-CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON lifecycle.program
+CREATE TRIGGER changed AFTER INSERT OR DELETE ON lifecycle.program
     FOR EACH STATEMENT EXECUTE FUNCTION lifecycle.configuration_changed();
 
 CREATE FUNCTION lifecycle.register_program(

@@ -296,6 +296,12 @@ decide_explicit(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleT
 		lc_decide_entry(program, row, new);
 		return true;
 	}
+	/* one of a lead that was never scored */
+	if (new->score_isnull)
+	{
+		new->score = lc_rules_score(program, row, moment_of(program, old));
+		new->score_isnull = false;
+	}
 	decide_move(program, rel, oldrow, old, new, LC_BY_WRITE, NULL);
 	if (!judge)
 		lc_history_note_correction(program, new->key, new->seq);

@@ -31,6 +31,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/regproc.h"
@@ -749,6 +750,7 @@ lifecycle_program_changes(PG_FUNCTION_ARGS)
 	row = trigdata->tg_newtuple;
 	relid = DatumGetObjectId(heap_getattr(trigdata->tg_trigtuple, Anum_program_lead_table, desc, &isnull));
 	require_owner(relid);
+	CacheInvalidateRelcacheByRelid(relid);
 	for (int attno = 1; attno < Anum_program_entered; attno++)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, attno - 1);
