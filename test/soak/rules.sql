@@ -8,7 +8,7 @@
 SET client_min_messages = warning;
 CREATE EXTENSION lifecycle;
 \ir ../lib/hostile.sql
-\set generate 'perl test/lib/hostile_expressions.pl ' :expressions ' ' :seed
+\set generate 'perl ' :root '/test/lib/hostile_expressions.pl ' :expressions ' ' :seed
 COPY hostile.expression FROM PROGRAM :'generate';
 -- Fails the run where it grew by more than it may.
 CREATE FUNCTION hostile.require_flat(what text, before hostile.memory, ours bigint, resident bigint) RETURNS text LANGUAGE plpgsql AS $$
