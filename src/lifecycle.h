@@ -4,7 +4,7 @@
  *	  What the parts of lifecycle offer each other.
  *
  * Data flows one way: a write fires lead.c, which asks program.c (what is
- * tracked and how), model.c (which moves are legal) and expr.c (what the
+ * tracked and how), model.c (which moves are legal) and evaluate.c (what the
  * user's expressions say of the row) and hands the move to history.c.
  *
  *-------------------------------------------------------------------------
@@ -73,7 +73,7 @@ extern bool lc_model_touches_path(const LcModel *model, ArrayType *reached);
 extern ArrayType *lc_reached_of(text *label);
 extern ArrayType *lc_reached_add(ArrayType *reached, text *label, bool new_cycle);
 
-/* ---- expr.c: a user's SQL expression over one row ---- */
+/* ---- expr.c: what may be written; from text to tree and back ---- */
 
 /* What a rule's expression may use, and may not, of the table it stands on. */
 typedef struct LcScope
@@ -82,6 +82,40 @@ typedef struct LcScope
 	AttrNumber	score;			/* demographic_score */
 	bool		scores;			/* whether scores may be used */
 } LcScope;
+
+/* For the error context of whatever goes wrong in an expression. */
+typedef struct LcExprErrorContext
+{
+	const char *what;
+	const char *table;
+	const char *source;			/* set while it is compiled */
+} LcExprErrorContext;
+
+extern void lc_expr_error_callback(void *arg);
+extern char *lc_expr_canonical(Relation rel, const char *what, const char *source, Oid type,
+							   const LcScope *scope);
+extern Node *lc_expr_tree(Relation rel, const char *what, const char *source, Oid type);
+extern char *lc_expr_text(Relation rel, Node *tree);
+extern Node *lc_expr_transform(Relation rel, const char *what, const char *source, Oid type,
+							   const LcScope *scope, bool typed);
+extern bool lc_is_behavior_score(Oid funcid);
+
+/* ---- owner.c: running an expression as the owner of its table ---- */
+
+/* Where the caller was before the switch to the owner. */
+typedef struct LcSavedUser
+{
+	Oid			userid;
+	int			sec_context;
+	int			guc_level;
+} LcSavedUser;
+
+extern void lc_become_owner(Oid owner, bool pin_search_path, LcSavedUser *saved);
+extern void lc_become_caller(const LcSavedUser *saved);
+extern void lc_pin_syntax(void);
+extern bool lc_calls_foreign_code(Node *node, void *context);
+
+/* ---- evaluate.c: an expression, compiled and evaluated ---- */
 
 /* The scores and the moment that a row is judged by. */
 typedef struct LcJudgement
@@ -111,8 +145,6 @@ typedef struct LcExpr
 	int			running;		/* evaluations in progress */
 } LcExpr;
 
-extern char *lc_expr_canonical(Relation rel, const char *what, const char *source, Oid type,
-							   const LcScope *scope);
 extern LcExpr *lc_expr_make(MemoryContext cxt, Relation rel, const char *what,
 							Oid owner, const char *source, Oid type, const LcScope *scope);
 extern void lc_expr_set_judgement(LcJudgement *judgement, float8 demographic_score, bool isnull,
@@ -122,8 +154,6 @@ extern Datum lc_expr_judge(LcExpr *expr, TupleTableSlot *slot, LcJudgement *judg
 extern Datum lc_expr_eval(LcExpr *expr, TupleTableSlot *slot, bool *isnull);
 extern void lc_expr_free(LcExpr *expr);
 extern AttrNumber lc_expr_only_column(LcExpr *expr);
-extern Node *lc_expr_tree(Relation rel, const char *what, const char *source, Oid type);
-extern char *lc_expr_text(Relation rel, Node *tree);
 
 /* ---- pattern.c: LIKE and regular expressions with a constant pattern ---- */
 
