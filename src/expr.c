@@ -16,10 +16,8 @@
 
 #include "access/relation.h"
 #include "access/transam.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
-#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
@@ -423,13 +421,7 @@ lifecycle_canonical(PG_FUNCTION_ARGS)
 	relid = PG_GETARG_OID(0);
 	what = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	rel = try_relation_open(relid, AccessShareLock);
-	if (rel == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", relid)));
-	if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(rel->rd_rel->relkind),
-					   RelationGetRelationName(rel));
+	lc_require_owner(relid);	/* complains of a table that is not there, too */
 	for (int i = 0; i < lengthof(kinds); i++)
 	{
 		if (strcmp(kinds[i].what, what) == 0)

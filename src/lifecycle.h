@@ -301,6 +301,7 @@ extern int	lc_program_stage(LcProgram *program, Datum status, bool isnull);
 extern char *lc_program_status_label(LcProgram *program, Datum status);
 extern Datum lc_program_status(LcProgram *program, int stage);
 extern char *lc_program_key_text(LcProgram *program, Datum key, bool isnull);
+extern void lc_require_owner(Oid relid);
 extern void lc_execute_as_extension(const char *sql, int nargs, Oid *types, Datum *values,
 									const char *nulls, int expected, Datum *result);
 

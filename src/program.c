@@ -617,8 +617,8 @@ lc_program_key_text(LcProgram *program, Datum key, bool isnull)
 }
 
 /* Refuse the caller who does not own the table. */
-static void
-require_owner(Oid relid)
+void
+lc_require_owner(Oid relid)
 {
 	char	   *name = get_rel_name(relid);
 
@@ -694,7 +694,7 @@ lifecycle_register_program(PG_FUNCTION_ARGS)
 		values[i] = PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);
 		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
 		if (column_types[i] == REGCLASSOID)
-			require_owner(PG_ARGISNULL(i) ? InvalidOid : PG_GETARG_OID(i));
+			lc_require_owner(PG_ARGISNULL(i) ? InvalidOid : PG_GETARG_OID(i));
 	}
 	lc_execute_as_extension("INSERT INTO lifecycle.program (lead_table, model, key, status_column, prefix,"
 						 " history, refused, status_added, entered, source, value, actor, reason, cohort,"
@@ -716,7 +716,7 @@ lifecycle_unregister_program(PG_FUNCTION_ARGS)
 	Datum		relid = PG_GETARG_DATUM(0);
 	Datum		id;
 
-	require_owner(DatumGetObjectId(relid));
+	lc_require_owner(DatumGetObjectId(relid));
 	lc_follow_execute("DELETE FROM lifecycle.rule WHERE on_table = $1", 1, &type, &relid, SPI_OK_DELETE);
 	lc_execute_as_extension("DELETE FROM lifecycle.program WHERE lead_table = $1 RETURNING id",
 						 1, &type, &relid, NULL, SPI_OK_DELETE_RETURNING, &id);
@@ -749,7 +749,7 @@ lifecycle_program_changes(PG_FUNCTION_ARGS)
 	desc = RelationGetDescr(trigdata->tg_relation);
 	row = trigdata->tg_newtuple;
 	relid = DatumGetObjectId(heap_getattr(trigdata->tg_trigtuple, Anum_program_lead_table, desc, &isnull));
-	require_owner(relid);
+	lc_require_owner(relid);
 	CacheInvalidateRelcacheByRelid(relid);
 	for (int attno = 1; attno < Anum_program_entered; attno++)
 	{
