@@ -256,6 +256,33 @@ is_of(const Note *note, uint32 lead, int32 seq, int stage)
 }
 
 /*
+ * Of the notes of such a move, the first of which is at "at", the one that is
+ * about this very row; the first where none near by is.
+ */
+static Size
+note_of_row(Size at, Size end, TupleTableSlot *row)
+{
+	const Note	first = notes[at];
+	bool		should_free;
+	HeapTuple	tuple;
+	uint32		hash;
+
+	/* a row is updated once in a statement, and not noted */
+	if (first.row == 0)
+		return at;
+	tuple = ExecFetchSlotHeapTuple(row, false, &should_free);
+	hash = hash_of_row(tuple);
+	if (should_free)
+		heap_freetuple(tuple);
+	for (Size i = at; i < end && i < at + LOOK_AHEAD; i++)
+	{
+		if (notes[i].row == hash && is_of(&notes[i], first.lead, first.seq, first.stage))
+			return i;
+	}
+	return at;
+}
+
+/*
  * What was decided about that move of the lead: its cause and its rule, or that
  * it was written.  Notes of the statement at hand come first, then those of the
  * statements around it.  Of two rows with one key, of which one was stored, the
@@ -267,18 +294,11 @@ lc_decision_take(LcProgram *program, const LcLead *lead, int32 seq, TupleTableSl
 {
 	Size		end = nnotes;
 	uint32		hash;
-	uint32		row_hash;
-	HeapTuple	tuple;
-	bool		should_free;
 
 	*rule = NULL;
-	if (nnotes == 0)
+	if (nnotes == 0 || (noted >> (program->id % 64) & 1) == 0)
 		return causes[LC_BY_WRITE];
 	hash = hash_of(program, lead->key);
-	tuple = ExecFetchSlotHeapTuple(row, false, &should_free);
-	row_hash = hash_of_row(tuple);
-	if (should_free)
-		heap_freetuple(tuple);
 	for (int s = nsections; s-- > 0;)
 	{
 		Section    *section = &sections[s];
@@ -286,26 +306,15 @@ lc_decision_take(LcProgram *program, const LcLead *lead, int32 seq, TupleTableSl
 
 		for (Size i = 0, at = section->next; i < n; i++, at++)
 		{
-			Size		found;
-
 			if (at >= end)
 				at = section->begin;
 			if (!is_of(&notes[at], hash, seq, lead->stage))
 				continue;
-			for (found = at; found < end && found < at + LOOK_AHEAD; found++)
-			{
-				/* a row is updated once in a statement, and not noted */
-				if (notes[at].row == 0)
-					break;
-				if (notes[found].row == row_hash && is_of(&notes[found], hash, seq, lead->stage))
-					break;
-			}
-			if (found == end || found == at + LOOK_AHEAD)
-				found = at;
-			section->next = found + 1;
-			if (notes[found].rule != 0)
-				*rule = names[notes[found].rule - 1];
-			return causes[notes[found].cause];
+			at = note_of_row(at, end, row);
+			section->next = at + 1;
+			if (notes[at].rule != 0)
+				*rule = names[notes[at].rule - 1];
+			return causes[notes[at].cause];
 		}
 		end = section->begin;
 	}
