@@ -116,13 +116,6 @@ is_half_restored(Relation rel)
 	return true;
 }
 
-static char *
-qualified_name(Oid relid)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
-									  get_rel_name(relid));
-}
-
 /* Refuse what the columns of the row say together. */
 static void
 refuse_kind(const RuleRow *row, const char *message, const char *hint)
@@ -308,7 +301,7 @@ try_rule(LcProgram *program, Relation rel, const RuleRow *row, const char *condi
 	RestrictSearchPath();
 	SPI_connect();
 	/* by the name of now: a schema can be renamed and nobody is told */
-	if (SPI_execute(psprintf("SELECT %s FROM %s %s LIMIT %d", alias, qualified_name(RelationGetRelid(rel)),
+	if (SPI_execute(psprintf("SELECT %s FROM %s %s LIMIT %d", alias, lc_table_name(RelationGetRelid(rel)),
 							 alias, ROWS_TO_TRY), true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read table \"%s\"", program->name);
 	AtEOXact_GUC(false, guc_level);
@@ -461,16 +454,11 @@ lifecycle_rule_changes(PG_FUNCTION_ARGS)
 		relation_close(rel, AccessShareLock);
 		return PointerGetDatum(result);
 	}
-	program = lc_program_pin(on_table);
-	if (program == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" is not tracked", qualified_name(on_table)),
-				 errhint("SELECT lifecycle.track(%s);", quote_literal_cstr(qualified_name(on_table)))));
+	program = lc_program_pin_tracked(on_table);
 	if (program->root != on_table)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("table \"%s\" is a partition", qualified_name(on_table)),
+				 errmsg("table \"%s\" is a partition", lc_table_name(on_table)),
 				 errhint("Rules stand on the tracked table: %s.", program->name)));
 	check_rule(program, rel, &row, is_update ? &before : NULL);
 	lc_program_unpin(program);

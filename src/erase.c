@@ -311,8 +311,7 @@ lifecycle_erase(PG_FUNCTION_ARGS)
 	touched += rekey_moves(&history, lead, surrogate);
 	close_by_lead(&history);
 
-	refused = quote_qualified_identifier(get_namespace_name(get_rel_namespace(program->refused)),
-										 get_rel_name(program->refused));
+	refused = lc_table_name(program->refused);
 	touched += lc_operation_execute(program, psprintf("DELETE FROM %s WHERE %s", refused,
 													  lc_operation_is_lead(program, InvalidOid)),
 									1, &type, &lead, true);

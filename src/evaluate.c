@@ -263,8 +263,7 @@ compile(LcExpr *expr)
 						RelationGetRelationName(rel)),
 				 errdetail("An expression of the program reads a generated column of the partition, and would call functions that another role chose."),
 				 errhint("ALTER TABLE %s OWNER TO %s.",
-						 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-													RelationGetRelationName(rel)),
+						 lc_table_name(RelationGetRelid(rel)),
 						 quote_identifier(GetUserNameFromId(expr->owner, false)))));
 	node = expanded;
 	foreign_code = foreign_code || lc_calls_foreign_code(node, NULL);

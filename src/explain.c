@@ -92,30 +92,18 @@ open_row(FunctionCallInfo fcinfo, const char *function, GivenRow *row)
 {
 	HeapTupleHeader header = PG_GETARG_HEAPTUPLEHEADER(0);
 	Oid			relid;
-	char	   *name;
 
 	row->rel = open_table_of(header, function);
 	relid = RelationGetRelid(row->rel);
 	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
 	{
-		name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(row->rel)),
-										  RelationGetRelationName(row->rel));
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for table %s", RelationGetRelationName(row->rel)),
-				 errhint("GRANT SELECT ON %s TO %s;", name,
+				 errhint("GRANT SELECT ON %s TO %s;", lc_table_name(relid),
 						 quote_identifier(GetUserNameFromId(GetUserId(), false)))));
 	}
-	row->program = lc_program_pin(relid);
-	if (row->program == NULL)
-	{
-		name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(row->rel)),
-										  RelationGetRelationName(row->rel));
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" is not tracked", name),
-				 errhint("SELECT lifecycle.track(%s);", quote_literal_cstr(name))));
-	}
+	row->program = lc_program_pin_tracked(relid);
 	row->tuple.t_len = HeapTupleHeaderGetDatumLength(header);
 	ItemPointerSetInvalid(&row->tuple.t_self);
 	row->tuple.t_tableOid = relid;

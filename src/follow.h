@@ -86,7 +86,6 @@ extern bool lc_uses_same_functions(Node *a, Node *b);
 
 /* ---- refuse.c: refusing ---- */
 
-extern char *lc_table_name(Oid relid);
 extern void lc_refuse_dropped(Command *command);
 extern void lc_refuse_broken(Command *command, const Subject *item, const char *detail);
 

@@ -159,8 +159,7 @@ static void write_collected(void);
 static void
 find_columns(LcProgram *program, Relation rel, const NeededColumn *needed, int n, AttrNumber *attno)
 {
-	char	   *name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-												  RelationGetRelationName(rel));
+	char	   *name = lc_table_name(RelationGetRelid(rel));
 
 	for (int i = 0; i < n; i++)
 	{
@@ -730,8 +729,7 @@ open_scan(HistoryTable *h)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("history \"%s\" has no primary key (lead, seq)", RelationGetRelationName(rel)),
 				 errhint("ALTER TABLE %s ADD PRIMARY KEY (lead, seq).",
-						 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-													RelationGetRelationName(rel))),
+						 lc_table_name(RelationGetRelid(rel))),
 				 errtable(rel)));
 	family = h->pkey->rd_opfamily[0];
 	type = h->pkey->rd_opcintype[0];

@@ -488,8 +488,7 @@ prepare_statements(Import *import, Relation rel)
 {
 	LcProgram  *program = import->program;
 	TupleDesc	desc = RelationGetDescr(rel);
-	char	   *table = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-												   RelationGetRelationName(rel));
+	char	   *table = lc_table_name(RelationGetRelid(rel));
 	const char *key = quote_identifier(NameStr(TupleDescAttr(desc, program->key - 1)->attname));
 	const char *status = quote_identifier(NameStr(TupleDescAttr(desc, program->status - 1)->attname));
 	char	   *equal = qualified_operator(lookup_type_cache(import->key_type, TYPECACHE_EQ_OPR)->eq_opr);

@@ -292,6 +292,7 @@ struct LcProgram
 };
 
 extern LcProgram *lc_program_pin(Oid relid);
+extern LcProgram *lc_program_pin_tracked(Oid relid);
 extern LcProgram *lc_program_pin_for_trigger(FunctionCallInfo fcinfo, const char *function);
 extern void lc_program_unpin(LcProgram *program);
 extern void lc_program_invalidate(Oid relid);
@@ -302,6 +303,7 @@ extern char *lc_program_status_label(LcProgram *program, Datum status);
 extern Datum lc_program_status(LcProgram *program, int stage);
 extern char *lc_program_key_text(LcProgram *program, Datum key, bool isnull);
 extern void lc_require_owner(Oid relid);
+extern char *lc_table_name(Oid relid);
 extern void lc_execute_as_extension(const char *sql, int nargs, Oid *types, Datum *values,
 									const char *nulls, int expected, Datum *result);
 

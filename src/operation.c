@@ -38,7 +38,6 @@ LcProgram *
 lc_operation_program(FunctionCallInfo fcinfo, int nargs, const char *names)
 {
 	Oid			relid;
-	char	   *name;
 	LcProgram  *program;
 
 	for (int i = 0; i < nargs; i++)
@@ -49,18 +48,11 @@ lc_operation_program(FunctionCallInfo fcinfo, int nargs, const char *names)
 					 errmsg("%s must not be null", names)));
 	}
 	relid = PG_GETARG_OID(0);
-	name = get_rel_name(relid);
-	if (name == NULL)
+	if (get_rel_name(relid) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("relation with OID %u does not exist", relid)));
-	name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), name);
-	program = lc_program_pin(relid);
-	if (program == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" is not tracked", name),
-				 errhint("SELECT lifecycle.track(%s);", quote_literal_cstr(name))));
+	program = lc_program_pin_tracked(relid);
 	/* of the tracked table: a partition of it may belong to somebody else */
 	if (!object_ownercheck(RelationRelationId, program->root, GetUserId()))
 		ereport(ERROR,

@@ -364,8 +364,7 @@ build_program(Relation rel, HeapTuple row, TupleDesc desc, MemoryContext cxt)
 	program->id = DatumGetInt32(heap_getattr(row, Anum_program_id, desc, &isnull));
 	program->history = DatumGetObjectId(heap_getattr(row, Anum_program_history, desc, &isnull));
 	program->refused = DatumGetObjectId(heap_getattr(row, Anum_program_refused, desc, &isnull));
-	program->name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(program->root)),
-											   get_rel_name(program->root));
+	program->name = lc_table_name(program->root);
 
 	program->key = require_column(rel, NameStr(*DatumGetName(heap_getattr(row, Anum_program_key, desc, &isnull))),
 								  InvalidOid);
@@ -485,6 +484,26 @@ lc_program_pin(Oid relid)
 }
 
 /*
+ * The program of the table, pinned; an error where it has none.
+ */
+LcProgram *
+lc_program_pin_tracked(Oid relid)
+{
+	LcProgram  *program = lc_program_pin(relid);
+
+	if (program == NULL)
+	{
+		char	   *name = lc_table_name(relid);
+
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" is not tracked", name),
+				 errhint("SELECT lifecycle.track(%s);", quote_literal_cstr(name))));
+	}
+	return program;
+}
+
+/*
  * The program that a trigger of ours serves, pinned.  The trigger names it by
  * its argument, and the table must be that program's: anybody may put our
  * trigger functions on a table of his own.
@@ -523,8 +542,7 @@ lc_program_pin_for_trigger(FunctionCallInfo fcinfo, const char *function)
 							RelationGetRelationName(trigdata->tg_relation)),
 					 errdetail("Table lifecycle.program has no row with id %d.", id),
 					 errhint("Restore that row, or drop the triggers with lifecycle.untrack(%s).",
-							 quote_literal_cstr(quote_qualified_identifier(get_namespace_name(RelationGetNamespace(trigdata->tg_relation)),
-																		   RelationGetRelationName(trigdata->tg_relation)))),
+							 quote_literal_cstr(lc_table_name(RelationGetRelid(trigdata->tg_relation)))),
 					 errtable(trigdata->tg_relation)));
 	}
 	ereport(ERROR,
@@ -614,6 +632,16 @@ char *
 lc_program_key_text(LcProgram *program, Datum key, bool isnull)
 {
 	return isnull ? pstrdup("(null)") : OutputFunctionCall(&program->key_out, key);
+}
+
+/*
+ * The table as statements name it: qualified, and quoted where it must be.
+ */
+char *
+lc_table_name(Oid relid)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+									  get_rel_name(relid));
 }
 
 /* Refuse the caller who does not own the table. */
@@ -818,15 +846,11 @@ lifecycle_tables_dropped(PG_FUNCTION_ARGS)
 						 " LIMIT 1",
 						 0, NULL, NULL, NULL, SPI_OK_SELECT, &widowed);
 	if (DatumGetObjectId(widowed) != InvalidOid)
-	{
-		char	   *name = get_rel_name(DatumGetObjectId(widowed));
-		char	   *space = get_namespace_name(get_rel_namespace(DatumGetObjectId(widowed)));
-
 		ereport(ERROR,
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-				 errmsg("cannot drop a table that lifecycle writes for tracked table \"%s\"", name),
+				 errmsg("cannot drop a table that lifecycle writes for tracked table \"%s\"",
+						get_rel_name(DatumGetObjectId(widowed))),
 				 errhint("Call lifecycle.untrack(%s) first.",
-						 quote_literal_cstr(quote_qualified_identifier(space, name)))));
-	}
+						 quote_literal_cstr(lc_table_name(DatumGetObjectId(widowed))))));
 	PG_RETURN_NULL();
 }

@@ -16,14 +16,6 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
-/* The table, qualified. */
-char *
-lc_table_name(Oid relid)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
-									  get_rel_name(relid));
-}
-
 /* The rule or the expression that stands in the way, and how to remove it. */
 static void
 describe_item(const Subject *item, char **description, char **remedy)
