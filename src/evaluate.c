@@ -293,25 +293,18 @@ void
 lc_expr_prepare(LcExpr *expr)
 {
 	LcExprErrorContext ctx;
-	ErrorContextCallback callback;
 	LcSavedUser	caller;
 
 	if (expr->state != NULL && (expr->running > 0 || expr->cached->is_valid))
 		return;
-	ctx.what = expr->what;
-	ctx.table = expr->table;
-	ctx.source = expr->source;
-	callback.callback = lc_expr_error_callback;
-	callback.arg = &ctx;
-	callback.previous = error_context_stack;
-	error_context_stack = &callback;
+	lc_expr_begin_context(&ctx, expr->what, expr->table, expr->source);
 
 	lc_expr_free(expr);
 	lc_become_owner(expr->owner, true, &caller);
 	lc_pin_syntax();
 	compile(expr);
 	lc_become_caller(&caller);
-	error_context_stack = callback.previous;
+	lc_expr_end_context(&ctx);
 }
 
 /* One evaluation, in the per-tuple memory that the next one resets. */
@@ -336,7 +329,6 @@ Datum
 lc_expr_judge(LcExpr *expr, TupleTableSlot *slot, LcJudgement *judgement, bool *isnull)
 {
 	LcExprErrorContext ctx;
-	ErrorContextCallback callback;
 	LcSavedUser	caller;
 	Datum		result;
 
@@ -370,13 +362,7 @@ lc_expr_judge(LcExpr *expr, TupleTableSlot *slot, LcJudgement *judgement, bool *
 		expr->econtext = CreateStandaloneExprContext();
 		MemoryContextSwitchTo(old);
 	}
-	ctx.what = expr->what;
-	ctx.table = expr->table;
-	ctx.source = NULL;
-	callback.callback = lc_expr_error_callback;
-	callback.arg = &ctx;
-	callback.previous = error_context_stack;
-	error_context_stack = &callback;
+	lc_expr_begin_context(&ctx, expr->what, expr->table, NULL);
 
 	ResetExprContext(expr->econtext);
 	if (!expr->foreign_code)
@@ -400,7 +386,7 @@ lc_expr_judge(LcExpr *expr, TupleTableSlot *slot, LcJudgement *judgement, bool *
 		expr->running--;
 		lc_become_caller(&caller);
 	}
-	error_context_stack = callback.previous;
+	lc_expr_end_context(&ctx);
 	return result;
 }
 

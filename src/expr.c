@@ -35,11 +35,12 @@
 PG_FUNCTION_INFO_V1(lifecycle_canonical);
 
 /*
- * Name the expression; and point at the mistake inside its own text rather
- * than at the same offset of the statement that happens to run.
+ * Name the expression; and, while it is compiled, point at the mistake inside
+ * its own text rather than at the same offset of the statement that happens to
+ * run.
  */
-void
-lc_expr_error_callback(void *arg)
+static void
+expr_error_callback(void *arg)
 {
 	LcExprErrorContext *ctx = arg;
 
@@ -55,6 +56,28 @@ lc_expr_error_callback(void *arg)
 		}
 	}
 	errcontext("%s of table \"%s\"", ctx->what, ctx->table);
+}
+
+/*
+ * From here to lc_expr_end_context(), errors name the expression.  "source" is
+ * its text where it is compiled, else NULL.
+ */
+void
+lc_expr_begin_context(LcExprErrorContext *ctx, const char *what, const char *table, const char *source)
+{
+	ctx->what = what;
+	ctx->table = table;
+	ctx->source = source;
+	ctx->callback.callback = expr_error_callback;
+	ctx->callback.arg = ctx;
+	ctx->callback.previous = error_context_stack;
+	error_context_stack = &ctx->callback;
+}
+
+void
+lc_expr_end_context(LcExprErrorContext *ctx)
+{
+	error_context_stack = ctx->callback.previous;
 }
 
 /*
@@ -310,19 +333,12 @@ lc_expr_canonical(Relation rel, const char *what, const char *source, Oid type,
 				  const LcScope *scope)
 {
 	LcExprErrorContext ctx;
-	ErrorContextCallback callback;
 	LcSavedUser	caller;
 	LcSavedUser	pinned;
 	Node	   *node;
 	char	   *canonical;
 
-	ctx.what = what;
-	ctx.table = RelationGetRelationName(rel);
-	ctx.source = source;
-	callback.callback = lc_expr_error_callback;
-	callback.arg = &ctx;
-	callback.previous = error_context_stack;
-	error_context_stack = &callback;
+	lc_expr_begin_context(&ctx, what, RelationGetRelationName(rel), source);
 
 	lc_become_owner(rel->rd_rel->relowner, false, &caller);
 	node = lc_expr_transform(rel, what, source, type, scope, true);
@@ -337,7 +353,7 @@ lc_expr_canonical(Relation rel, const char *what, const char *source, Oid type,
 	lc_become_caller(&pinned);
 	lc_become_caller(&caller);
 
-	error_context_stack = callback.previous;
+	lc_expr_end_context(&ctx);
 	return canonical;
 }
 
@@ -351,24 +367,17 @@ lc_expr_tree(Relation rel, const char *what, const char *source, Oid type)
 {
 	static const LcScope any = {.scores = true};
 	LcExprErrorContext ctx;
-	ErrorContextCallback callback;
 	LcSavedUser	caller;
 	Node	   *tree;
 
-	ctx.what = what;
-	ctx.table = RelationGetRelationName(rel);
-	ctx.source = source;
-	callback.callback = lc_expr_error_callback;
-	callback.arg = &ctx;
-	callback.previous = error_context_stack;
-	error_context_stack = &callback;
+	lc_expr_begin_context(&ctx, what, RelationGetRelationName(rel), source);
 
 	lc_become_owner(rel->rd_rel->relowner, true, &caller);
 	lc_pin_syntax();
 	tree = lc_expr_transform(rel, what, source, type, &any, false);
 	lc_become_caller(&caller);
 
-	error_context_stack = callback.previous;
+	lc_expr_end_context(&ctx);
 	return tree;
 }
 

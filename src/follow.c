@@ -422,10 +422,7 @@ lifecycle_follow(PG_FUNCTION_ARGS)
 	Oid			schema = get_namespace_oid("lifecycle", true);
 	Command    *command;
 
-	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" was not called by event trigger manager", "follow")));
+	lc_require_event_trigger(fcinfo, "follow");
 	/* half an extension */
 	if (!OidIsValid(schema) || !OidIsValid(get_relname_relid("program", schema)) ||
 		!OidIsValid(get_relname_relid("rule", schema)))

@@ -973,10 +973,7 @@ lifecycle_guard_history(PG_FUNCTION_ARGS)
 {
 	Relation	rel;
 
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" was not called by trigger manager", "guard_history")));
+	lc_require_trigger(fcinfo, "guard_history");
 	rel = ((TriggerData *) fcinfo->context)->tg_relation;
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

@@ -13,6 +13,7 @@
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "commands/event_trigger.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
@@ -292,17 +293,37 @@ subtransaction_event(SubXactEvent event, SubTransactionId mine,
 }
 
 /*
+ * Refuse a call of a trigger function that is not one by the trigger manager.
+ */
+void
+lc_require_trigger(FunctionCallInfo fcinfo, const char *function)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" was not called by trigger manager", function)));
+}
+
+/*
+ * The same for the functions of event triggers.
+ */
+void
+lc_require_event_trigger(FunctionCallInfo fcinfo, const char *function)
+{
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" was not called by event trigger manager", function)));
+}
+
+/*
  * AFTER STATEMENT trigger of each configuration table: tell every backend,
  * when the change commits, and this one at its next command, to read again.
  */
 Datum
 lifecycle_configuration_changed(PG_FUNCTION_ARGS)
 {
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" was not called by trigger manager",
-						"configuration_changed")));
+	lc_require_trigger(fcinfo, "configuration_changed");
 	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
 	return PointerGetDatum(NULL);
 }

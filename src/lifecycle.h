@@ -40,6 +40,8 @@ extern Oid	lc_schema(void);
 extern Oid	lc_config_relid(const char *name);
 extern Oid	lc_watch_config(const char *name);
 extern Snapshot lc_latest_snapshot(void);
+extern void lc_require_trigger(FunctionCallInfo fcinfo, const char *function);
+extern void lc_require_event_trigger(FunctionCallInfo fcinfo, const char *function);
 
 /* ---- model.c: stages, legal moves ---- */
 
@@ -86,12 +88,15 @@ typedef struct LcScope
 /* For the error context of whatever goes wrong in an expression. */
 typedef struct LcExprErrorContext
 {
+	ErrorContextCallback callback;
 	const char *what;
 	const char *table;
 	const char *source;			/* set while it is compiled */
 } LcExprErrorContext;
 
-extern void lc_expr_error_callback(void *arg);
+extern void lc_expr_begin_context(LcExprErrorContext *ctx, const char *what, const char *table,
+								  const char *source);
+extern void lc_expr_end_context(LcExprErrorContext *ctx);
 extern char *lc_expr_canonical(Relation rel, const char *what, const char *source, Oid type,
 							   const LcScope *scope);
 extern Node *lc_expr_tree(Relation rel, const char *what, const char *source, Oid type);

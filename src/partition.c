@@ -182,10 +182,7 @@ lifecycle_partitions_changed(PG_FUNCTION_ARGS)
 	Oid			schema = get_namespace_oid("lifecycle", true);
 	Oid			relid;
 
-	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" was not called by event trigger manager", "partitions_changed")));
+	lc_require_event_trigger(fcinfo, "partitions_changed");
 	/* half an extension; or not open to this user, who then has no table of ours */
 	if (!OidIsValid(schema) || !OidIsValid(get_relname_relid("program", schema)) ||
 		object_aclcheck(NamespaceRelationId, schema, GetUserId(), ACL_USAGE) != ACLCHECK_OK)

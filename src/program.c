@@ -26,7 +26,6 @@
 #include "catalog/pg_collation.h"
 #include "catalog/pg_enum.h"
 #include "catalog/pg_type.h"
-#include "commands/event_trigger.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -515,10 +514,7 @@ lc_program_pin_for_trigger(FunctionCallInfo fcinfo, const char *function)
 	LcProgram  *program;
 	int32		id;
 
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" was not called by trigger manager", function)));
+	lc_require_trigger(fcinfo, function);
 	if (trigdata->tg_trigger->tgnargs != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
@@ -827,10 +823,7 @@ lifecycle_tables_dropped(PG_FUNCTION_ARGS)
 	Oid			schema = get_namespace_oid("lifecycle", true);
 	Datum		widowed;
 
-	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" was not called by event trigger manager", "tables_dropped")));
+	lc_require_event_trigger(fcinfo, "tables_dropped");
 	if (!OidIsValid(schema) || !OidIsValid(get_relname_relid("program", schema)))
 		PG_RETURN_NULL();
 
