@@ -6,40 +6,16 @@
 -- files alone; and the one deal that was won before the lead's first contact
 -- must be refused, be reported, and harm nothing else.
 --
--- The files are not ours to ship: they are read from the folder
--- $LIFECYCLE_SHARED, and without it the test is skipped.
+-- Skipped without the files (test/lib/olist.sql).
 
-\getenv shared LIFECYCLE_SHARED
-\if :{?shared}
-    SELECT :'shared' || '/data/olist/olist_marketing_qualified_leads_dataset.csv' AS leads_file,
-           :'shared' || '/data/olist/olist_closed_deals_dataset.csv' AS deals_file \gset
-    SELECT coalesce((pg_stat_file(:'leads_file', true)).size > 0
-                    AND (pg_stat_file(:'deals_file', true)).size > 0, false) AS files_are_there \gset
-    \if :files_are_there
-    \else
-        \echo 1..0 # SKIP $LIFECYCLE_SHARED/data/olist does not have the two files
-        \quit
-    \endif
+\ir ../lib/olist.sql
+\if :olist_is_there
 \else
-    \echo 1..0 # SKIP LIFECYCLE_SHARED is not set: no folder with the Olist files
     \quit
 \endif
 
 CREATE EXTENSION lifecycle;
 SELECT plan(23);
-
-CREATE TABLE leads (
-    mql_id             text PRIMARY KEY,
-    first_contact_date date NOT NULL,
-    landing_page_id    text,
-    origin             text
-);
-CREATE TABLE deals (
-    mql_id text PRIMARY KEY, seller_id text, sdr_id text, sr_id text, won_date timestamp NOT NULL,
-    business_segment text, lead_type text, lead_behaviour_profile text, has_company text, has_gtin text,
-    average_stock text, business_type text, declared_product_catalog_size text, declared_monthly_revenue numeric
-);
-COPY deals FROM :'deals_file' (FORMAT csv, HEADER);
 
 -- The same leads in a table that nobody tracks: what the files themselves say.
 CREATE TABLE file_leads (LIKE leads);

@@ -7,41 +7,18 @@
 -- warns. So that it is refused as the live replay refuses it, the contacts are
 -- imported first, the wins after them.
 --
--- The files are not ours to ship: they are read from the folder
--- $LIFECYCLE_SHARED, and without it the test is skipped.
+-- Skipped without the files (test/lib/olist.sql).
 
-\getenv shared LIFECYCLE_SHARED
-\if :{?shared}
-    SELECT :'shared' || '/data/olist/olist_marketing_qualified_leads_dataset.csv' AS leads_file,
-           :'shared' || '/data/olist/olist_closed_deals_dataset.csv' AS deals_file \gset
-    SELECT coalesce((pg_stat_file(:'leads_file', true)).size > 0
-                    AND (pg_stat_file(:'deals_file', true)).size > 0, false) AS files_are_there \gset
-    \if :files_are_there
-    \else
-        \echo 1..0 # SKIP $LIFECYCLE_SHARED/data/olist does not have the two files
-        \quit
-    \endif
+\ir ../lib/olist.sql
+\if :olist_is_there
 \else
-    \echo 1..0 # SKIP LIFECYCLE_SHARED is not set: no folder with the Olist files
     \quit
 \endif
 
 CREATE EXTENSION lifecycle;
 SELECT plan(14);
 
-CREATE TABLE leads (
-    mql_id             text PRIMARY KEY,
-    first_contact_date date NOT NULL,
-    landing_page_id    text,
-    origin             text
-);
-CREATE TABLE deals (
-    mql_id text PRIMARY KEY, seller_id text, sdr_id text, sr_id text, won_date timestamp NOT NULL,
-    business_segment text, lead_type text, lead_behaviour_profile text, has_company text, has_gtin text,
-    average_stock text, business_type text, declared_product_catalog_size text, declared_monthly_revenue numeric
-);
 COPY leads FROM :'leads_file' (FORMAT csv, HEADER);
-COPY deals FROM :'deals_file' (FORMAT csv, HEADER);
 CREATE VIEW file_wins AS
 SELECT d.mql_id, coalesce(l.origin, '(none)') AS origin, d.won_date AT TIME ZONE 'UTC' AS won_at,
        l.first_contact_date::timestamp AT TIME ZONE 'UTC' AS contacted_at, d.sr_id

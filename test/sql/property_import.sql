@@ -7,15 +7,7 @@
 CREATE EXTENSION lifecycle;
 SELECT plan(4);
 
-\set seed ''
-\getenv seed PROPERTY_SEED
-SELECT CASE WHEN :'seed' = '' THEN round(random()::numeric, 6)::text ELSE :'seed' END AS seed \gset
-\echo # PROPERTY_SEED=:seed
-\getenv directory TMPDIR
-SET property.directory = :'directory';
-
-\ir ../lib/property.sql
-\ir ../lib/property_statements.sql
+\ir ../lib/seed.sql
 
 SELECT setseed(:seed);
 -- each model with each way of batching and each kind of table

@@ -18,14 +18,7 @@ EXCEPTION WHEN OTHERS THEN
     RETURN concat_ws(E'\n', state || ': ' || message, 'DETAIL: ' || nullif(detail, ''), 'HINT: ' || nullif(hint, ''),
                      'AT: ' || nullif(concat_ws(' ', in_schema, in_table, in_column, in_constraint), '   '));
 END $$;
-CREATE FUNCTION story(lead int, history text DEFAULT 'leads_history') RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-    told text;
-BEGIN
-    EXECUTE format('SELECT string_agg(coalesce(h.to_status, ''-''), '' '' ORDER BY h.seq) FROM %s h WHERE h.lead = $1', history)
-        INTO told USING lead;
-    RETURN told;
-END $$;
+\ir ../lib/story.sql
 
 CREATE TABLE leads (id int PRIMARY KEY, name text);
 SELECT lifecycle.track('leads');

@@ -6,16 +6,7 @@ CREATE TABLE leads (id int PRIMARY KEY, created timestamptz, changed_by text, na
 SELECT lifecycle.track('leads');
 CREATE TABLE dated (id int PRIMARY KEY, created timestamptz, changed_by text);
 SELECT lifecycle.track('dated', entered => 'created', actor => 'changed_by');
-CREATE FUNCTION error_of(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-    state text; message text; detail text; hint text;
-BEGIN
-    EXECUTE statement;
-    RETURN 'no error';
-EXCEPTION WHEN OTHERS THEN
-    GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-    RETURN concat_ws(E'\n', state || ': ' || message, 'DETAIL: ' || nullif(detail, ''), 'HINT: ' || nullif(hint, ''));
-END $$;
+\ir ../lib/failure.sql
 
 -- Fresh connections: settings given before the library is loaded. What was SET
 -- by an earlier transaction of the session is not there; what this one sets is.
@@ -41,7 +32,7 @@ COMMIT;
 INSERT INTO leads (id) VALUES (5);
 \c
 SET lifecycle.on_illegal = 'keep';
-SELECT error_of($$UPDATE leads SET lifecycle_status = 'lost' WHERE id = 1$$) AS error_before_load \gset
+SELECT failure($$UPDATE leads SET lifecycle_status = 'lost' WHERE id = 1$$) AS error_before_load \gset
 \c
 SET lifecycle.at = 'whenever';
 INSERT INTO leads (id) VALUES (6);
@@ -94,7 +85,7 @@ RESET lifecycle.on_illegal; RESET lifecycle.at; RESET lifecycle.actor; RESET lif
 
 -- Bounds of lifecycle.at
 CREATE FUNCTION at(setting text, statement text) RETURNS text LANGUAGE sql AS $$
-    SELECT error_of(format('SET LOCAL lifecycle.at = %L; %s', setting, statement))
+    SELECT failure(format('SET LOCAL lifecycle.at = %L; %s', setting, statement))
 $$;
 BEGIN;
 SET LOCAL lifecycle.at = '2020-03-02';
@@ -128,12 +119,12 @@ CREATE ROLE tapb_clerk;
 ALTER TABLE dated OWNER TO tapb_owner;
 GRANT USAGE ON SCHEMA public TO tapb_owner, tapb_clerk;
 GRANT SELECT, INSERT, UPDATE, DELETE ON dated TO tapb_clerk;
-SELECT is(error_of($$SET LOCAL ROLE tapb_clerk; SET LOCAL lifecycle.at = '2020-01-01'; INSERT INTO dated (id) VALUES (1)$$),
+SELECT is(failure($$SET LOCAL ROLE tapb_clerk; SET LOCAL lifecycle.at = '2020-01-01'; INSERT INTO dated (id) VALUES (1)$$),
 '42501: permission denied to set "lifecycle.at" for table "public.dated"
 DETAIL: Only members of role "tapb_owner", which owns the table, may say when a move happened.
 HINT: Without it, a move happens now.', 'others may not say when a move happened');
-SELECT is(error_of($$SET LOCAL ROLE tapb_clerk; SET LOCAL lifecycle.actor = 'me'; SET LOCAL lifecycle.reason = 'because'; INSERT INTO dated (id) VALUES (1)$$), 'no error', 'but who and why');
-SELECT is(error_of($$SET LOCAL ROLE tapb_member; SET LOCAL lifecycle.at = '2020-01-01'; INSERT INTO dated (id) VALUES (2)$$), 'no error', 'members of the owner may');
+SELECT is(failure($$SET LOCAL ROLE tapb_clerk; SET LOCAL lifecycle.actor = 'me'; SET LOCAL lifecycle.reason = 'because'; INSERT INTO dated (id) VALUES (1)$$), 'no error', 'but who and why');
+SELECT is(failure($$SET LOCAL ROLE tapb_member; SET LOCAL lifecycle.at = '2020-01-01'; INSERT INTO dated (id) VALUES (2)$$), 'no error', 'members of the owner may');
 SELECT is((SELECT session_user_name FROM dated_history WHERE lead = 1), session_user::text, 'session_user_name is who is connected, whatever SET ROLE says');
 DROP OWNED BY tapb_clerk, tapb_member;
 ALTER TABLE dated OWNER TO postgres;

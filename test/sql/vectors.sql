@@ -4,16 +4,7 @@
 CREATE EXTENSION lifecycle;
 SELECT no_plan();
 
-CREATE FUNCTION error_of(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-    state text; message text; detail text; hint text;
-BEGIN
-    EXECUTE statement;
-    RETURN 'no error';
-EXCEPTION WHEN OTHERS THEN
-    GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-    RETURN concat_ws(E'\n', state || ': ' || message, 'DETAIL: ' || nullif(detail, ''), 'HINT: ' || nullif(hint, ''));
-END $$;
+\ir ../lib/failure.sql
 
 -- Replays moves: lead, status ('-' for a removal) and time, in the order of time.
 CREATE FUNCTION replay(lead_table regclass, moves text) RETURNS void LANGUAGE plpgsql AS $$
@@ -176,7 +167,7 @@ SELECT is_empty($$SELECT * FROM lifecycle.flow('leads', '2026-01-02', '2026-01-0
 
 -- What can be asked wrongly
 CREATE ROLE tapb_reader;
-SELECT is(error_of(statement), expected, 'error: ' || split_part(expected, E'\n', 1))
+SELECT is(failure(statement), expected, 'error: ' || split_part(expected, E'\n', 1))
 FROM (VALUES
     ($$SELECT lifecycle.funnel('leads', mode => 'best')$$, '22023: mode must be "filled", "any" or "ordered", not "best"'),
     ($$SELECT lifecycle.funnel('leads', mode => NULL)$$, '22023: mode must be "filled", "any" or "ordered", not "null"'),

@@ -20,15 +20,7 @@ SELECT lifecycle.track('leads', source => 'origin');
 -- the first status as the column's default, as frameworks write it
 ALTER TABLE leads ALTER COLUMN lifecycle_status SET DEFAULT 'known';
 
--- What the history tells of a lead: the statuses that it entered, '-' for a removal.
-CREATE FUNCTION story(lead int, history regclass DEFAULT 'leads_history') RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-    told text;
-BEGIN
-    EXECUTE format('SELECT string_agg(coalesce(h.to_status, ''-''), '' '' ORDER BY h.seq) FROM %s h WHERE h.lead = $1', history)
-        INTO told USING lead;
-    RETURN told;
-END $$;
+\ir ../lib/story.sql
 CREATE FUNCTION stories() RETURNS TABLE (lead int, told text) LANGUAGE sql AS $$
     SELECT h.lead, story(h.lead) FROM leads_history h GROUP BY h.lead ORDER BY h.lead;
 $$;
