@@ -118,6 +118,7 @@ typedef struct LcSavedUser
 extern void lc_become_owner(Oid owner, bool pin_search_path, LcSavedUser *saved);
 extern void lc_become_caller(const LcSavedUser *saved);
 extern void lc_pin_syntax(void);
+extern Oid	lc_type_of_value(Node *node);
 extern bool lc_calls_foreign_code(Node *node, void *context);
 
 /* ---- evaluate.c: an expression, compiled and evaluated ---- */

@@ -125,6 +125,39 @@ function_is_foreign(Oid funcid, void *context)
 }
 
 /*
+ * The type of the values that the node makes; InvalidOid for nodes that make
+ * none of a type that a user could have chosen.
+ */
+Oid
+lc_type_of_value(Node *node)
+{
+	switch (nodeTag(node))
+	{
+		case T_Var:
+		case T_Const:
+		case T_FuncExpr:
+		case T_OpExpr:
+		case T_NullIfExpr:
+		case T_RelabelType:
+		case T_CoerceViaIO:
+		case T_ArrayCoerceExpr:
+		case T_ConvertRowtypeExpr:
+		case T_CoerceToDomain:
+		case T_CaseExpr:
+		case T_CoalesceExpr:
+		case T_MinMaxExpr:
+		case T_ArrayExpr:
+		case T_RowExpr:
+		case T_FieldSelect:
+		case T_FieldStore:
+		case T_SubscriptingRef:
+			return exprType(node);
+		default:
+			return InvalidOid;
+	}
+}
+
+/*
  * Whether the node's type is one whose values may carry a user's code.  What
  * JSON_VALUE() and its like return is made by the input functions of types,
  * with no node to show them.
@@ -138,27 +171,8 @@ has_foreign_type(Node *node)
 		return true;
 	if (lc_is_json_constructor(node) && exprType(node) >= FirstNormalObjectId)
 		return true;
-	switch (nodeTag(node))
-	{
-		case T_Var:
-		case T_Const:
-		case T_FuncExpr:
-		case T_OpExpr:
-		case T_RelabelType:
-		case T_CoerceViaIO:
-		case T_ArrayCoerceExpr:
-		case T_ConvertRowtypeExpr:
-		case T_CoerceToDomain:
-		case T_ArrayExpr:
-		case T_RowExpr:
-		case T_FieldSelect:
-		case T_FieldStore:
-		case T_SubscriptingRef:
-			type = exprType(node);
-			return type >= FirstNormalObjectId && !type_is_enum(type);
-		default:
-			return false;
-	}
+	type = lc_type_of_value(node);
+	return type >= FirstNormalObjectId && !type_is_enum(type);
 }
 
 /*

@@ -139,30 +139,7 @@ uses_walker(Node *node, void *context)
 		default:
 			break;
 	}
-	switch (nodeTag(node))
-	{
-		case T_Var:
-		case T_Const:
-		case T_FuncExpr:
-		case T_OpExpr:
-		case T_RelabelType:
-		case T_CoerceViaIO:
-		case T_ArrayCoerceExpr:
-		case T_ConvertRowtypeExpr:
-		case T_CoerceToDomain:
-		case T_CaseExpr:
-		case T_CoalesceExpr:
-		case T_MinMaxExpr:
-		case T_NullIfExpr:
-		case T_ArrayExpr:
-		case T_RowExpr:
-		case T_FieldSelect:
-		case T_SubscriptingRef:
-			add_use(ctx, TypeRelationId, exprType(node), 0);
-			break;
-		default:
-			break;
-	}
+	add_use(ctx, TypeRelationId, lc_type_of_value(node), 0);
 	check_functions_in_node(node, add_function, ctx);
 	return expression_tree_walker(node, uses_walker, context);
 }
