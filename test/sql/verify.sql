@@ -21,17 +21,21 @@ INSERT INTO leads (id) VALUES (5);
 COMMIT;
 SELECT is_empty($$SELECT * FROM lifecycle.verify('leads')$$, 'verify() is empty after ordinary life');
 
--- Tampers, asks verify(), and undoes the tampering. Our guard and triggers are
--- off meanwhile, as only the owner can put them.
+-- Runs the statement with our guard and triggers off, as only the owner can put them.
+CREATE FUNCTION tamper(statement text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    ALTER TABLE leads_history DISABLE TRIGGER USER;
+    ALTER TABLE leads DISABLE TRIGGER USER;
+    EXECUTE statement;
+    ALTER TABLE leads_history ENABLE TRIGGER USER;
+    ALTER TABLE leads ENABLE TRIGGER USER;
+END $$;
+-- Tampers, asks verify(), and undoes the tampering.
 CREATE FUNCTION found(tampering text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     result text;
 BEGIN
-    ALTER TABLE leads_history DISABLE TRIGGER USER;
-    ALTER TABLE leads DISABLE TRIGGER USER;
-    EXECUTE tampering;
-    ALTER TABLE leads_history ENABLE TRIGGER USER;
-    ALTER TABLE leads ENABLE TRIGGER USER;
+    PERFORM tamper(tampering);
     SELECT string_agg(concat_ws(' ', v."check", v.lead || ':', v.detail), E'\n' ORDER BY v."check" COLLATE "C", v.lead, v.detail COLLATE "C")
     INTO result FROM lifecycle.verify('leads') v;
     RAISE EXCEPTION USING ERRCODE = 'ZZ000', MESSAGE = coalesce(result, 'nothing');
@@ -136,11 +140,7 @@ CREATE FUNCTION goes_on(tampering text, write text, of int) RETURNS text LANGUAG
 DECLARE
     result text;
 BEGIN
-    ALTER TABLE leads_history DISABLE TRIGGER USER;
-    ALTER TABLE leads DISABLE TRIGGER USER;
-    EXECUTE tampering;
-    ALTER TABLE leads_history ENABLE TRIGGER USER;
-    ALTER TABLE leads ENABLE TRIGGER USER;
+    PERFORM tamper(tampering);
     EXECUTE write;
     SELECT string_agg(format('%s %s', h.seq, coalesce(h.to_status, '-')), ', ' ORDER BY h.seq) INTO result FROM leads_history h WHERE h.lead = of;
     RAISE EXCEPTION USING ERRCODE = 'ZZ000', MESSAGE = coalesce(result, 'nothing');
