@@ -135,4 +135,11 @@ lc_setting_is_stacked(const char *name)
 #endif
 }
 
+/* Intervals can be infinite since 17. */
+#ifdef INTERVAL_NOT_FINITE
+#define LcIntervalIsInfinite(i) INTERVAL_NOT_FINITE(i)
+#else
+#define LcIntervalIsInfinite(i) false
+#endif
+
 #endif							/* LIFECYCLE_COMPAT_H */

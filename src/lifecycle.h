@@ -165,6 +165,20 @@ extern AttrNumber lc_expr_only_column(LcExpr *expr);
 
 extern Node *lc_pattern_substitute(Node *expr);
 
+/* ---- score.c: the decay of points ---- */
+
+/* Points of one half-life (microseconds; 0: they do not decay), as of a time. */
+typedef struct LcScore
+{
+	float8		half_life;
+	float8		points;
+	TimestampTz at;
+} LcScore;
+
+extern float8 lc_half_life(const Interval *half_life);
+extern float8 lc_decay(float8 points, float8 usec, float8 half_life);
+extern void lc_score_add(LcScore *sum, float8 points, TimestampTz at);
+
 /* ---- rule.c: what a row scores, which status it asks for ---- */
 
 typedef struct LcProgram LcProgram;
