@@ -17,7 +17,8 @@ CREATE TABLE lifecycle.program (
     reason        text,
     cohort        text,
     on_illegal    text NOT NULL CHECK (on_illegal IN ('error', 'keep')),
-    tz            text NOT NULL CHECK (timestamptz '2000-01-01 00:00+00' AT TIME ZONE tz IS NOT NULL)
+    tz            text NOT NULL CHECK (timestamptz '2000-01-01 00:00+00' AT TIME ZONE tz IS NOT NULL),
+    behavior      regclass
 );
 
 COMMENT ON TABLE lifecycle.program IS
@@ -39,6 +40,7 @@ COMMENT ON COLUMN lifecycle.program.reason IS 'Expression over the lead''s row: 
 COMMENT ON COLUMN lifecycle.program.cohort IS 'Expression over the lead''s row: its test group, integer.';
 COMMENT ON COLUMN lifecycle.program.on_illegal IS 'What becomes of a write that makes an illegal move: error, or keep the status and note the move.';
 COMMENT ON COLUMN lifecycle.program.tz IS 'The time zone whose days the reports use.';
+COMMENT ON COLUMN lifecycle.program.behavior IS 'The points that signals gave its leads; NULL until lifecycle.track_signal() is called for the first time.';
 
 SELECT pg_catalog.pg_extension_config_dump('lifecycle.program', '');
 SELECT pg_catalog.pg_extension_config_dump('lifecycle.program_id_seq', '');
@@ -73,13 +75,13 @@ CREATE FUNCTION lifecycle.canonical(lead_table regclass, what text, expression t
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'lifecycle_canonical';
 
 COMMENT ON FUNCTION lifecycle.canonical(regclass, text, text) IS
-'The fully qualified text of an expression (entered, source, value, actor, reason or cohort) over a row of the table, as lifecycle.track() stores it, or the error that it would give. Names are resolved under the search path of the caller, who must own the table.';
+'The fully qualified text of an expression (entered, source, value, actor, reason or cohort; at, for a signal table) over a row of the table, as lifecycle.track() and lifecycle.track_signal() store it, or the error that it would give. Names are resolved under the search path of the caller, who must own the table.';
 
 CREATE FUNCTION lifecycle.tables_dropped() RETURNS event_trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'lifecycle_tables_dropped';
 
 COMMENT ON FUNCTION lifecycle.tables_dropped() IS
-'sql_drop event trigger: a dropped lead table takes its program and rules along; the history of a tracked table cannot be dropped.';
+'sql_drop event trigger: a dropped lead table takes its program along, a dropped signal table what track_signal() noted, and both their rules. Errors: 2BP01 the history, refused moves or behaviour of a tracked table would be dropped, or a lead table and not its signal tables.';
 
 CREATE EVENT TRIGGER lifecycle_tables_dropped ON sql_drop
     EXECUTE FUNCTION lifecycle.tables_dropped();

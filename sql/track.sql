@@ -180,6 +180,77 @@ CREATE TRIGGER checked_model BEFORE UPDATE ON lifecycle.program
     FOR EACH ROW WHEN (OLD.model IS DISTINCT FROM NEW.model)
     EXECUTE FUNCTION lifecycle.check_program_model();
 
+CREATE FUNCTION lifecycle.check_table(relation regclass, rows_are text) RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    table_class pg_class;
+    space name;
+    rows text := CASE rows_are WHEN 'lead' THEN 'leads' ELSE 'signals' END;
+    lost text := CASE rows_are WHEN 'lead' THEN 'leads would be gone after a crash, and their history would not.'
+                               ELSE 'signals would be gone after a crash, and their points would not.' END;
+    kept_for regclass;
+BEGIN
+    SELECT * INTO STRICT table_class FROM pg_class c WHERE c.oid = check_table.relation;
+    SELECT n.nspname INTO space FROM pg_namespace n WHERE n.oid = table_class.relnamespace;
+    IF table_class.relkind IN ('v', 'm') THEN
+        RAISE EXCEPTION 'cannot track "%", which is a view', check_table.relation
+            USING ERRCODE = 'wrong_object_type', HINT = 'Track the table that the view reads.';
+    ELSIF table_class.relkind = 'f' THEN
+        RAISE EXCEPTION 'cannot track "%", which is a foreign table', check_table.relation
+            USING ERRCODE = 'wrong_object_type', HINT = 'Track the table on the server that it is on.';
+    ELSIF table_class.relkind NOT IN ('r', 'p') THEN
+        RAISE EXCEPTION 'cannot track "%", which is not a table', check_table.relation
+            USING ERRCODE = 'wrong_object_type';
+    ELSIF table_class.relpersistence = 't' THEN
+        RAISE EXCEPTION 'cannot track "%", which is a temporary table', check_table.relation
+            USING ERRCODE = 'wrong_object_type', DETAIL = format('Its %s would be gone with the session.', rows);
+    ELSIF table_class.relpersistence = 'u' THEN
+        RAISE EXCEPTION 'cannot track "%", which is an unlogged table', check_table.relation
+            USING ERRCODE = 'wrong_object_type',
+                  DETAIL = 'Its ' || lost,
+                  HINT = format('ALTER TABLE %s SET LOGGED;', check_table.relation);
+    ELSIF table_class.relispartition THEN
+        RAISE EXCEPTION 'cannot track "%", which is a partition', check_table.relation
+            USING ERRCODE = 'wrong_object_type', HINT = 'Track the partitioned table.';
+    ELSIF EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = check_table.relation) THEN
+        RAISE EXCEPTION 'cannot track "%", which inherits from another table', check_table.relation
+            USING ERRCODE = 'wrong_object_type', DETAIL = format('Its %s are rows of that table as well.', rows);
+    ELSIF table_class.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = check_table.relation) THEN
+        RAISE EXCEPTION 'cannot track "%", from which other tables inherit', check_table.relation
+            USING ERRCODE = 'wrong_object_type', DETAIL = 'Writes to their rows would not be seen.';
+    ELSIF EXISTS (SELECT FROM lifecycle.tables_of(check_table.relation) AS t WHERE t.kind = 'f') THEN
+        RAISE EXCEPTION 'cannot track "%", which has foreign tables as partitions', check_table.relation
+            USING ERRCODE = 'wrong_object_type', HINT = 'Track the tables on the servers that they are on.';
+    ELSIF EXISTS (SELECT FROM lifecycle.tables_of(check_table.relation) AS t JOIN pg_class c ON c.oid = t.relation
+                  WHERE c.relpersistence = 'u') THEN
+        RAISE EXCEPTION 'cannot track "%", which has unlogged tables as partitions', check_table.relation
+            USING ERRCODE = 'wrong_object_type', DETAIL = 'Their ' || lost;
+    ELSIF table_class.relkind = 'p' AND EXISTS (
+        SELECT FROM lifecycle.tables_of(check_table.relation) AS t JOIN lifecycle.tracked_tables() AS k ON k.relation = t.relation
+        WHERE t.relation <> check_table.relation AND k.rows_are = check_table.rows_are) THEN
+        RAISE EXCEPTION 'cannot track "%", which has partitions that are tracked by themselves', check_table.relation
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = CASE rows_are WHEN 'lead' THEN 'A lead has one history.' ELSE 'A row is one signal.' END,
+                  HINT = CASE rows_are WHEN 'lead' THEN 'Call lifecycle.untrack() on them first; their histories stay.'
+                                       ELSE 'Call lifecycle.untrack_signal() on them first.' END;
+    ELSIF space IN ('pg_catalog', 'information_schema', 'lifecycle') THEN
+        RAISE EXCEPTION 'cannot track "%", which is in schema "%"', check_table.relation, space
+            USING ERRCODE = 'wrong_object_type';
+    END IF;
+    SELECT p.lead_table INTO kept_for FROM lifecycle.program p
+    WHERE check_table.relation IN (p.history, p.refused, p.behavior) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'cannot track "%", which lifecycle keeps for table "%"', check_table.relation, kept_for
+            USING ERRCODE = 'wrong_object_type';
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION lifecycle.check_table(regclass, text) IS
+'Part of lifecycle.track() and lifecycle.track_signal(), which see: refuses a relation that cannot be a table of leads (rows_are => ''lead'') or of signals (''signal'').';
+
 CREATE FUNCTION lifecycle.has_columns(relation regclass, names name[], types regtype[]) RETURNS boolean
     LANGUAGE sql STABLE
 BEGIN ATOMIC
@@ -224,6 +295,56 @@ END;
 COMMENT ON FUNCTION lifecycle.can_adopt_refused(regclass, oid, regtype) IS
 'Part of lifecycle.track(), which see: whether the table is one of refused moves that lifecycle.untrack() left.';
 
+CREATE FUNCTION lifecycle.can_adopt_behavior(behavior regclass, owner oid, key_type regtype) RETURNS boolean
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT EXISTS (SELECT FROM pg_catalog.pg_class c
+                   WHERE c.oid = behavior AND c.relowner = owner AND c.relkind = 'r')
+       AND EXISTS (SELECT FROM pg_catalog.pg_index i
+                   WHERE i.indrelid = behavior AND i.indisprimary
+                     AND pg_catalog.pg_get_indexdef(i.indexrelid) LIKE '%(lead, half_life)')
+       AND NOT EXISTS (SELECT FROM lifecycle.program p WHERE p.behavior = can_adopt_behavior.behavior)
+       AND lifecycle.has_columns(behavior, '{lead,half_life,points,at,heat,since}',
+               ARRAY[key_type, 'interval', 'float8', 'timestamptz', 'float8', 'timestamptz']::pg_catalog.regtype[]);
+END;
+
+COMMENT ON FUNCTION lifecycle.can_adopt_behavior(regclass, oid, regtype) IS
+'Part of lifecycle.track_signal(), which see: whether the table is one of points that lifecycle.untrack() left.';
+
+CREATE FUNCTION lifecycle.key_type(lead_table regclass, key name) RETURNS text
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT pg_catalog.format_type(a.atttypid, a.atttypmod)
+        || CASE WHEN a.attcollation <> t.typcollation
+                THEN pg_catalog.format(' COLLATE %s', a.attcollation::pg_catalog.regcollation) ELSE '' END
+    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+    WHERE a.attrelid = lead_table AND a.attname = key;
+END;
+
+COMMENT ON FUNCTION lifecycle.key_type(regclass, name) IS
+'Part of lifecycle.track(), which see: how a column for the key is declared.';
+
+CREATE FUNCTION lifecycle.keep_private(made regclass, owner oid) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    grantee text;
+BEGIN
+    EXECUTE format('REVOKE ALL ON %s FROM PUBLIC', made);
+    FOR grantee IN
+        SELECT DISTINCT g.grantee::regrole::text
+        FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) AS g
+        WHERE c.oid = made AND g.grantee NOT IN (0, c.relowner)
+    LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM %s', made, grantee);
+    END LOOP;
+    EXECUTE format('ALTER TABLE %s OWNER TO %s', made, owner::regrole);
+END
+$$;
+
+COMMENT ON FUNCTION lifecycle.keep_private(regclass, oid) IS
+'Part of lifecycle.track(), which see: a table that was just made belongs to the owner of the leads, and what default privileges gave away is taken back.';
+
 CREATE FUNCTION lifecycle.create_history(lead_table regclass, key name, prefix name) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -233,16 +354,10 @@ DECLARE
     key_type text;
     refused text;
     history text;
-    created text[] := '{}';
-    made text;
-    grantee text;
 BEGIN
     SELECT * INTO leads FROM pg_class c WHERE c.oid = lead_table;
     SELECT n.nspname INTO space FROM pg_namespace n WHERE n.oid = leads.relnamespace;
-    SELECT format_type(a.atttypid, a.atttypmod) || CASE WHEN a.attcollation <> t.typcollation
-               THEN format(' COLLATE %s', a.attcollation::regcollation) ELSE '' END INTO key_type
-    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-    WHERE a.attrelid = lead_table AND a.attname = key;
+    key_type := lifecycle.key_type(lead_table, key);
     history := format('%I.%I', space, prefix || '_history');
     refused := format('%I.%I', space, prefix || '_refused');
 
@@ -301,7 +416,7 @@ BEGIN
                 ('cycle_since', 'When its cycle began.'),
                 ('reached', 'The statuses reached in this cycle, by first visit; after a NULL those of earlier cycles only.'),
                 ('recorded_at', 'When the row was written.')) AS c (name, comment));
-        created := ARRAY[history];
+        PERFORM lifecycle.keep_private(history::regclass, leads.relowner);
     END IF;
     IF to_regclass(refused) IS NULL THEN
         EXECUTE format($q$
@@ -315,22 +430,8 @@ BEGIN
         EXECUTE format('CREATE INDEX ON %s (lead)', refused);
         EXECUTE format('COMMENT ON TABLE %s IS %L', refused,
                        format('The moves of the leads of %s that on_illegal = ''keep'' did not let through.', lead_table));
-        created := created || refused;
+        PERFORM lifecycle.keep_private(refused::regclass, leads.relowner);
     END IF;
-
-    -- What default privileges gave away is taken back; the tables belong to
-    -- the owner of the leads.
-    FOREACH made IN ARRAY created LOOP
-        EXECUTE format('REVOKE ALL ON %s FROM PUBLIC', made);
-        FOR grantee IN
-            SELECT DISTINCT g.grantee::regrole::text
-            FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) AS g
-            WHERE c.oid = made::regclass AND g.grantee NOT IN (0, c.relowner)
-        LOOP
-            EXECUTE format('REVOKE ALL ON %s FROM %s', made, grantee);
-        END LOOP;
-        EXECUTE format('ALTER TABLE %s OWNER TO %s', made, leads.relowner::regrole);
-    END LOOP;
 END
 $$;
 
@@ -375,49 +476,7 @@ BEGIN
             USING ERRCODE = 'insufficient_privilege',
                   HINT = format('Let a member of role %s call lifecycle.track().', leads.relowner::regrole);
     END IF;
-    IF leads.relkind IN ('v', 'm') THEN
-        RAISE EXCEPTION 'cannot track "%", which is a view', lead_table
-            USING ERRCODE = 'wrong_object_type', HINT = 'Track the table that the view reads.';
-    ELSIF leads.relkind = 'f' THEN
-        RAISE EXCEPTION 'cannot track "%", which is a foreign table', lead_table
-            USING ERRCODE = 'wrong_object_type', HINT = 'Track the table on the server that it is on.';
-    ELSIF leads.relkind NOT IN ('r', 'p') THEN
-        RAISE EXCEPTION 'cannot track "%", which is not a table', lead_table
-            USING ERRCODE = 'wrong_object_type';
-    ELSIF leads.relpersistence = 't' THEN
-        RAISE EXCEPTION 'cannot track "%", which is a temporary table', lead_table
-            USING ERRCODE = 'wrong_object_type', DETAIL = 'Its leads would be gone with the session.';
-    ELSIF leads.relpersistence = 'u' THEN
-        RAISE EXCEPTION 'cannot track "%", which is an unlogged table', lead_table
-            USING ERRCODE = 'wrong_object_type',
-                  DETAIL = 'Its leads would be gone after a crash, and their history would not.',
-                  HINT = format('ALTER TABLE %s SET LOGGED;', lead_table);
-    ELSIF leads.relispartition THEN
-        RAISE EXCEPTION 'cannot track "%", which is a partition', lead_table
-            USING ERRCODE = 'wrong_object_type', HINT = 'Track the partitioned table.';
-    ELSIF EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = lead_table) THEN
-        RAISE EXCEPTION 'cannot track "%", which inherits from another table', lead_table
-            USING ERRCODE = 'wrong_object_type', DETAIL = 'Its leads are rows of that table as well.';
-    ELSIF leads.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = lead_table) THEN
-        RAISE EXCEPTION 'cannot track "%", from which other tables inherit', lead_table
-            USING ERRCODE = 'wrong_object_type', DETAIL = 'Writes to their rows would not be seen.';
-    ELSIF EXISTS (SELECT FROM lifecycle.tables_of(lead_table) AS t WHERE t.kind = 'f') THEN
-        RAISE EXCEPTION 'cannot track "%", which has foreign tables as partitions', lead_table
-            USING ERRCODE = 'wrong_object_type', HINT = 'Track the tables on the servers that they are on.';
-    ELSIF EXISTS (SELECT FROM lifecycle.tables_of(lead_table) AS t JOIN pg_class c ON c.oid = t.relation
-                  WHERE c.relpersistence = 'u') THEN
-        RAISE EXCEPTION 'cannot track "%", which has unlogged tables as partitions', lead_table
-            USING ERRCODE = 'wrong_object_type',
-                  DETAIL = 'Their leads would be gone after a crash, and their history would not.';
-    ELSIF leads.relkind = 'p' AND EXISTS (SELECT FROM lifecycle.tables_of(lead_table) AS t JOIN lifecycle.program p ON p.lead_table = t.relation
-                                          WHERE t.relation <> lead_table) THEN
-        RAISE EXCEPTION 'cannot track "%", which has partitions that are tracked by themselves', lead_table
-            USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = 'A lead has one history.',
-                  HINT = 'Call lifecycle.untrack() on them first; their histories stay.';
-    ELSIF space IN ('pg_catalog', 'information_schema', 'lifecycle') THEN
-        RAISE EXCEPTION 'cannot track "%", which is in schema "%"', lead_table, space
-            USING ERRCODE = 'wrong_object_type';
-    END IF;
+    PERFORM lifecycle.check_table(lead_table, 'lead');
 
     IF on_illegal NOT IN ('error', 'keep') THEN
         RAISE EXCEPTION 'on_illegal must be "error" or "keep", not "%"', on_illegal
@@ -519,7 +578,7 @@ BEGIN
         FROM (VALUES ('lifecycle_since', 'When the lead came to its status. Kept by lifecycle.'),
                      ('lifecycle_seq', 'The number of the lead''s last move. Kept by lifecycle.'),
                      ('demographic_score', 'The points of the rules that hold for the row. Kept by lifecycle.')) AS c (name, comment));
-    PERFORM lifecycle.add_statement_triggers(lead_table, id);
+    PERFORM lifecycle.add_statement_triggers(lead_table, 'lead', id);
     EXECUTE format('CREATE TRIGGER zz_lifecycle_before_row BEFORE INSERT OR UPDATE OR DELETE ON %s
                     FOR EACH ROW EXECUTE FUNCTION lifecycle.lead_before_row(%L)', lead_table, id);
     EXECUTE format('CREATE TRIGGER lifecycle_after_insert AFTER INSERT ON %s
@@ -588,8 +647,9 @@ BEGIN
     END IF;
     SELECT * INTO program FROM lifecycle.program p WHERE p.lead_table = lead_table;
     tracked := FOUND;
+    PERFORM lifecycle.untrack_signal(s.signal_table) FROM lifecycle.signal s WHERE s.lead_table = lead_table;
     -- also the triggers of a program whose row is gone
-    found_trigger := lifecycle.drop_triggers(lead_table);
+    found_trigger := lifecycle.drop_triggers(lead_table, 'lead');
     IF NOT tracked AND NOT found_trigger THEN
         RAISE EXCEPTION 'table "%" is not tracked', lead_table
             USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -601,7 +661,7 @@ BEGIN
         SELECT format('COMMENT ON COLUMN %s.lifecycle_seq IS %L', lead_table, 'The number of the lead''s last move. Left by lifecycle.untrack().')
         FROM pg_attribute a WHERE a.attrelid = lead_table AND a.attname = 'lifecycle_seq' AND NOT a.attisdropped);
     IF drop_data AND tracked THEN
-        EXECUTE format('DROP TABLE IF EXISTS %s, %s', program.history, program.refused);
+        EXECUTE format('DROP TABLE IF EXISTS %s', concat_ws(', ', program.history, program.refused, program.behavior));
         EXECUTE format('ALTER TABLE %s DROP COLUMN IF EXISTS lifecycle_since, DROP COLUMN IF EXISTS lifecycle_seq,
                         DROP COLUMN IF EXISTS demographic_score', lead_table);
         IF program.status_added THEN
@@ -612,4 +672,4 @@ END
 $$;
 
 COMMENT ON FUNCTION lifecycle.untrack(regclass, boolean) IS
-'Makes the table an ordinary one again: triggers, registration and rules go; columns, history and the table of refused moves stay, and lifecycle.track() takes them up again. drop_data => true drops them, too, except for a status column that was there before. The caller must own the table. Errors: 42501 not the owner, 55000 not tracked.';
+'Makes the table an ordinary one again: triggers, registration and rules go, those of its signal tables as well, as by lifecycle.untrack_signal(); columns, history, behaviour and the table of refused moves stay, and lifecycle.track() and lifecycle.track_signal() take them up again. drop_data => true drops them, too, except for a status column that was there before. The caller must own the table and its signal tables. Errors: 42501 not the owner, 55000 not tracked.';

@@ -13,7 +13,9 @@ BEGIN
     SELECT 'trigger', NULL::text,
            format('trigger %s on %s is %s', needed.name, needed.relation,
                   CASE WHEN t.oid IS NULL THEN 'missing' ELSE 'disabled' END)
-    FROM (SELECT e.name, e.relation FROM lifecycle.expected_triggers(program.lead_table) AS e
+    FROM (SELECT e.name, e.relation FROM lifecycle.tracked_tables() AS k CROSS JOIN LATERAL lifecycle.expected_triggers(k.relation, k.rows_are) AS e
+          WHERE k.rows_are = 'lead' AND k.relation = program.lead_table
+             OR k.rows_are = 'signal' AND k.relation IN (SELECT s.signal_table FROM lifecycle.signal s WHERE s.lead_table = program.lead_table)
           UNION ALL VALUES ('lifecycle_guard'::name, program.history)) AS needed (name, relation)
     LEFT JOIN pg_trigger t ON t.tgrelid = needed.relation AND t.tgname = needed.name
     WHERE t.oid IS NULL OR t.tgenabled NOT IN ('O', 'A');
@@ -133,6 +135,6 @@ $$;
 
 COMMENT ON FUNCTION lifecycle.verify(regclass) IS
 'Checks a tracked table against its history; no rows: all is well. Needs SELECT on both.
-check: ''trigger'', one of ours is missing or disabled; ''gap'', a move is missing or does not leave what the one before entered; ''overlap'', a move is before the one before it; ''cycle'', a cycle, its start or what it reached is not what the moves say; ''entry'', the first entry, source or cohort changed between moves; ''status'', the lead''s row is not what its last move says; ''conservation'', the leads in a status are not those that came less those that went; ''stale'', the stored demographic score is not what the rules give today, which CALL lifecycle.rescore() puts right (one that was never stored is no fault).
+check: ''trigger'', one of ours is missing or disabled, on this table, its history or one of its signal tables; ''gap'', a move is missing or does not leave what the one before entered; ''overlap'', a move is before the one before it; ''cycle'', a cycle, its start or what it reached is not what the moves say; ''entry'', the first entry, source or cohort changed between moves; ''status'', the lead''s row is not what its last move says; ''conservation'', the leads in a status are not those that came less those that went; ''stale'', the stored demographic score is not what the rules give today, which CALL lifecycle.rescore() puts right (one that was never stored is no fault).
 lead: its key; NULL where it is about the table. detail: what is wrong. Leads that are older than lifecycle.track() and have not moved since are not in the history, which is no fault.
 Errors: 55000 not tracked, 42501 no SELECT, what a rule raises.';

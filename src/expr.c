@@ -29,6 +29,7 @@
 #include "parser/parse_relation.h"
 #include "parser/parser.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/ruleutils.h"
 
@@ -399,6 +400,29 @@ lc_expr_text(Relation rel, Node *tree)
 	return text;
 }
 
+/* Whether the node gives the present time. */
+static bool
+reads_clock(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, SQLValueFunction))
+	{
+		SQLValueFunctionOp op = ((SQLValueFunction *) node)->op;
+
+		if (op <= SVFOP_LOCALTIMESTAMP_N)
+			return true;
+	}
+	if (IsA(node, FuncExpr))
+	{
+		Oid			funcid = ((FuncExpr *) node)->funcid;
+
+		if (funcid == F_NOW || funcid == F_TRANSACTION_TIMESTAMP || funcid == F_STATEMENT_TIMESTAMP)
+			return true;
+	}
+	return expression_tree_walker(node, reads_clock, context);
+}
+
 /*
  * canonical(lead_table regclass, what text, expression text): what track()
  * stores.  NULL gives NULL.  Only for the table's owner: names are resolved,
@@ -419,6 +443,7 @@ lifecycle_canonical(PG_FUNCTION_ARGS)
 		{"actor", TEXTOID},
 		{"reason", TEXTOID},
 		{"cohort", INT4OID},
+		{"at", TIMESTAMPTZOID},
 	};
 	Oid			relid;
 	char	   *what;
@@ -441,6 +466,14 @@ lifecycle_canonical(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a program has no expression \"%s\"", what)));
+	/* a score that is computed again must find the same times */
+	if (strcmp(what, "at") == 0 &&
+		reads_clock(lc_expr_tree(rel, "expression for \"at\"", canonical, TIMESTAMPTZOID), NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+				 errmsg("cannot use the present time in this expression"),
+				 errdetail("The same row must give the same answer."),
+				 errhint("Leave out \"at\", and a column lifecycle_at that holds the time is added.")));
 	relation_close(rel, AccessShareLock);
 	PG_RETURN_TEXT_P(cstring_to_text(canonical));
 }

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * partition.c
- *	  Lead tables that are partitioned: which table is below which, and what
- *	  becomes of our triggers when a partition comes or goes.
+ *	  Tables of leads or signals that are partitioned: which table is below which,
+ *	  and what becomes of our triggers when a partition comes or goes.
  *
  * Row triggers made on the tracked table are cloned by PostgreSQL to every
  * partition, whenever it comes, and removed when it is detached.  They alone
@@ -164,9 +164,10 @@ call(const char *sql, int nargs, Oid first, Oid second)
 /*
  * ddl_command_start and ddl_command_end event trigger: have a table that is to
  * become a partition, or was made as one, looked at by lifecycle.check_attach(),
- * and one that became or ceased to be one by lifecycle.follow_partition().  It goes by the command
- * itself, so that others cost nothing; and those that pg_restore runs beside its
- * CREATE TRIGGER must not make us create the same trigger first.
+ * and one that became or ceased to be one by lifecycle.follow_partition().  It
+ * goes by the command itself, so that others cost nothing; and those that
+ * pg_restore runs beside its CREATE TRIGGER must not make us create the same
+ * trigger first.  The statement for a foreign table begins as that for a table.
  */
 Datum
 lifecycle_partitions_changed(PG_FUNCTION_ARGS)
@@ -177,7 +178,7 @@ lifecycle_partitions_changed(PG_FUNCTION_ARGS)
 		" JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) c.objid"
 		" JOIN pg_catalog.pg_inherits i ON i.inhrelid OPERATOR(pg_catalog.=) c.objid"
 		" WHERE c.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass"
-		" AND t.relispartition AND t.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}'::pg_catalog.\"char\"[])";
+		" AND t.relispartition AND t.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,f}'::pg_catalog.\"char\"[])";
 	EventTriggerData *event = (EventTriggerData *) fcinfo->context;
 	Oid			schema = get_namespace_oid("lifecycle", true);
 	Oid			relid;
@@ -201,7 +202,7 @@ lifecycle_partitions_changed(PG_FUNCTION_ARGS)
 	else if (OidIsValid(relid = attached_or_detached(event->parsetree, true)))
 		call("SELECT lifecycle.follow_partition($1)", 1, relid, InvalidOid);
 	else if (IsA(event->parsetree, CreateSchemaStmt) ||
-			 (IsA(event->parsetree, CreateStmt) &&
+			 ((IsA(event->parsetree, CreateStmt) || IsA(event->parsetree, CreateForeignTableStmt)) &&
 			  ((CreateStmt *) event->parsetree)->partbound != NULL))
 		call(follow_created, 0, InvalidOid, InvalidOid);
 	PG_RETURN_NULL();

@@ -62,7 +62,8 @@ enum
 	Anum_program_reason,
 	Anum_program_cohort,
 	Anum_program_on_illegal,
-	Anum_program_tz
+	Anum_program_tz,
+	Anum_program_behavior
 };
 
 /* The expressions of a program, by column. */
@@ -775,16 +776,19 @@ lifecycle_program_changes(PG_FUNCTION_ARGS)
 	relid = DatumGetObjectId(heap_getattr(trigdata->tg_trigtuple, Anum_program_lead_table, desc, &isnull));
 	lc_require_owner(relid);
 	CacheInvalidateRelcacheByRelid(relid);
-	for (int attno = 1; attno < Anum_program_entered; attno++)
+	for (int attno = 1; attno <= Anum_program_behavior; attno++)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, attno - 1);
 		bool		oldnull;
 		Datum		old = heap_getattr(trigdata->tg_trigtuple, attno, desc, &oldnull);
 		Datum		new = heap_getattr(row, attno, desc, &isnull);
 
-		if (attno != Anum_program_model &&
-			(isnull || !DatumGetBool(OidFunctionCall2Coll(lookup_type_cache(att->atttypid, TYPECACHE_EQ_OPR_FINFO)->eq_opr_finfo.fn_oid,
-														  DEFAULT_COLLATION_OID, old, new))))
+		if (attno == Anum_program_model || (attno >= Anum_program_entered && attno <= Anum_program_tz))
+			continue;
+		if (oldnull && isnull)
+			continue;
+		if (oldnull || isnull || !DatumGetBool(OidFunctionCall2Coll(lookup_type_cache(att->atttypid, TYPECACHE_EQ_OPR_FINFO)->eq_opr_finfo.fn_oid,
+														  DEFAULT_COLLATION_OID, old, new)))
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("column \"%s\" of a program cannot be changed", NameStr(att->attname)),
@@ -814,13 +818,15 @@ lifecycle_program_changes(PG_FUNCTION_ARGS)
 /*
  * sql_drop event trigger.  A table that is gone takes its program and rules with
  * it: the next table that got its OID would inherit it.  A history that is
- * gone while its lead table stays would leave every writer with an error, so
- * that is refused here, where it can be.
+ * gone while its lead table stays would leave every writer with an error, and
+ * so would a lead table that is gone while a signal table stays; so that is
+ * refused here, where it can be.
  */
 Datum
 lifecycle_tables_dropped(PG_FUNCTION_ARGS)
 {
 	Oid			schema = get_namespace_oid("lifecycle", true);
+	Datum		orphan;
 	Datum		widowed;
 
 	lc_require_event_trigger(fcinfo, "tables_dropped");
@@ -830,12 +836,30 @@ lifecycle_tables_dropped(PG_FUNCTION_ARGS)
 	lc_follow_execute("DELETE FROM lifecycle.rule r"
 					  " WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = r.on_table)",
 					  0, NULL, NULL, SPI_OK_DELETE);
+	lc_execute_as_extension("DELETE FROM lifecycle.signal s"
+						 " WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = s.signal_table)",
+						 0, NULL, NULL, NULL, SPI_OK_DELETE, NULL);
+	lc_execute_as_extension("SELECT s.signal_table FROM lifecycle.signal s"
+						 " WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = s.lead_table) LIMIT 1",
+						 0, NULL, NULL, NULL, SPI_OK_SELECT, &orphan);
+	if (DatumGetObjectId(orphan) != InvalidOid)
+	{
+		char	   *name = get_rel_name(DatumGetObjectId(orphan));
+		char	   *space = get_namespace_name(get_rel_namespace(DatumGetObjectId(orphan)));
+
+		ereport(ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("cannot drop a lead table whose signals are in table \"%s\"", name),
+				 errhint("Call lifecycle.untrack_signal(%s) first.",
+						 quote_literal_cstr(quote_qualified_identifier(space, name)))));
+	}
 	lc_execute_as_extension("DELETE FROM lifecycle.program p"
 						 " WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = p.lead_table)",
 						 0, NULL, NULL, NULL, SPI_OK_DELETE, NULL);
 	lc_execute_as_extension("SELECT p.lead_table FROM lifecycle.program p"
 						 " WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = p.history)"
 						 "    OR NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = p.refused)"
+						 "    OR (p.behavior IS NOT NULL AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = p.behavior))"
 						 " LIMIT 1",
 						 0, NULL, NULL, NULL, SPI_OK_SELECT, &widowed);
 	if (DatumGetObjectId(widowed) != InvalidOid)
