@@ -840,7 +840,7 @@ lifecycle_tables_dropped(PG_FUNCTION_ARGS)
 						 " WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = s.signal_table)",
 						 0, NULL, NULL, NULL, SPI_OK_DELETE, NULL);
 	lc_execute_as_extension("SELECT s.signal_table FROM lifecycle.signal s"
-						 " WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = s.lead_table) LIMIT 1",
+						 " WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = s.lead_table) ORDER BY s.id LIMIT 1",
 						 0, NULL, NULL, NULL, SPI_OK_SELECT, &orphan);
 	if (DatumGetObjectId(orphan) != InvalidOid)
 	{
