@@ -5,7 +5,7 @@ CREATE FUNCTION lifecycle.follow() RETURNS event_trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'lifecycle_follow';
 
 COMMENT ON FUNCTION lifecycle.follow() IS
-'ddl_command_start, sql_drop and ddl_command_end event trigger: what DDL does to the columns and expressions of lifecycle.program and lifecycle.rule. Columns, tables, schemas, functions, types, operators, collations and enum values that are renamed or moved are followed in the same transaction. Errors: 2BP01 something that an expression reads, or the key or status column, would be dropped, or an expression would no longer compile or would call another function; 0A000 a column that lifecycle keeps would be renamed or get another type. An expression that the owner of its table may not run holds nothing back.';
+'ddl_command_start, sql_drop and ddl_command_end event trigger: what DDL does to the columns and expressions of lifecycle.program, lifecycle.rule and lifecycle.signal. Columns, tables, schemas, functions, types, operators, collations and enum values that are renamed or moved are followed in the same transaction. Errors: 2BP01 something that an expression reads, or the key or status column, would be dropped, or an expression would no longer compile or would call another function; 0A000 a column that lifecycle keeps would be renamed or get another type. An expression that the owner of its table may not run holds nothing back.';
 
 CREATE EVENT TRIGGER lifecycle_follow_dropped ON sql_drop
     EXECUTE FUNCTION lifecycle.follow();

@@ -271,8 +271,8 @@ refuse_walker(Node *node, void *context)
 }
 
 /*
- * From text to a transformed expression of the wanted type, or an error that
- * says what is wrong with it.
+ * From text to a transformed expression of the wanted type (InvalidOid: of its
+ * own), or an error that says what is wrong with it.
  */
 Node *
 lc_expr_transform(Relation rel, const char *what, const char *source, Oid type,
@@ -308,8 +308,9 @@ lc_expr_transform(Relation rel, const char *what, const char *source, Oid type,
 				 errhint("Name the time zone, as in: (%s) AT TIME ZONE 'UTC'.",
 						 given == DATEOID ? psprintf("(%s)::timestamp", source) : source),
 				 parser_errposition(pstate, exprLocation(node))));
-	coerced = coerce_to_target_type(pstate, node, exprType(node), type, -1,
-									COERCION_ASSIGNMENT, COERCE_IMPLICIT_CAST, -1);
+	coerced = !OidIsValid(type) ? node :
+		coerce_to_target_type(pstate, node, exprType(node), type, -1,
+							  COERCION_ASSIGNMENT, COERCE_IMPLICIT_CAST, -1);
 	if (coerced == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),

@@ -219,8 +219,9 @@ rewrite(Command *command, const Subject *item, const char *old, const char *text
 						  4, types, values, SPI_OK_UPDATE);
 	}
 	else
-		lc_follow_execute(psprintf("UPDATE lifecycle.program SET %s = $1%s WHERE lead_table = $2 AND %s::text = $3",
-								   column, item->place->is_name ? "::name" : "", column),
+		lc_follow_execute(psprintf("UPDATE lifecycle.%s SET %s = $1%s WHERE %s = $2 AND %s::text = $3",
+								   item->place->config, column, item->place->is_name ? "::name" : "",
+								   item->place->of_table, column),
 						  3, types, values, SPI_OK_UPDATE);
 
 	for (Command *outer = command->outer; outer != NULL; outer = outer->outer)
@@ -425,7 +426,7 @@ lifecycle_follow(PG_FUNCTION_ARGS)
 	lc_require_event_trigger(fcinfo, "follow");
 	/* half an extension */
 	if (!OidIsValid(schema) || !OidIsValid(get_relname_relid("program", schema)) ||
-		!OidIsValid(get_relname_relid("rule", schema)))
+		!OidIsValid(get_relname_relid("rule", schema)) || !OidIsValid(get_relname_relid("signal", schema)))
 		PG_RETURN_NULL();
 
 	if (strcmp(event->event, "ddl_command_start") == 0)

@@ -28,6 +28,7 @@ typedef struct Place
 } Place;
 
 #define IS_RULE(item) (strcmp((item)->place->config, "rule") == 0)
+#define IS_SIGNAL(item) (strcmp((item)->place->config, "signal") == 0)
 
 /* A text or name that a command may concern. */
 typedef struct Subject

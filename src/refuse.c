@@ -28,6 +28,12 @@ describe_item(const Subject *item, char **description, char **remedy)
 		*remedy = psprintf("Change the rule first, or DELETE FROM lifecycle.rule WHERE on_table = %s::regclass AND name = %s.",
 						   quote_literal_cstr(table), quote_literal_cstr(item->rule));
 	}
+	else if (IS_SIGNAL(item))
+	{
+		*description = psprintf("expression \"%s\" of signal table \"%s\"",
+								item->place->column, table);
+		*remedy = psprintf("Call lifecycle.untrack_signal(%s) first.", quote_literal_cstr(table));
+	}
 	else
 	{
 		*description = psprintf("expression \"%s\" of tracked table \"%s\"",

@@ -35,6 +35,8 @@ static const Place places[] =
 	{"rule", "on_table", "condition", false, true, BOOLOID},
 	{"rule", "on_table", "points", false, true, FLOAT8OID},
 	{"rule", "on_table", "unless_other", false, true, BOOLOID},
+	{"signal", "signal_table", "lead", false, true, InvalidOid},
+	{"signal", "signal_table", "at", false, true, TIMESTAMPTZOID},
 };
 
 static bool
@@ -117,7 +119,7 @@ compare_items(const ListCell *a, const ListCell *b)
 List *
 lc_stored_read(List *names)
 {
-	static const char *const configs[] = {"program", "rule"};
+	static const char *const configs[] = {"program", "rule", "signal"};
 	List	   *items = NIL;
 
 	for (int c = 0; c < lengthof(configs); c++)

@@ -285,6 +285,27 @@ SELECT is((SELECT array_agg(signal_table::text) FROM lifecycle.signal WHERE lead
 SELECT lives_ok('DROP SCHEMA crm CASCADE', 'all together can go');
 SELECT is_empty($$SELECT 1 FROM lifecycle.signal s WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = s.signal_table)$$, 'and nothing is left of it');
 
+-- ---- DDL on what the registration names ----
+
+CREATE TABLE named_leads (id int PRIMARY KEY);
+SELECT lifecycle.track('named_leads');
+CREATE TABLE named (lead_id int, seconds float8, kind text);
+CREATE INDEX ON named (lead_id);
+SELECT lifecycle.track_signal('named', 'named_leads', 'lead_id', 'to_timestamp(seconds)');
+ALTER TABLE named RENAME lead_id TO "the lead";
+ALTER TABLE named RENAME seconds TO s;
+SELECT results_eq($$SELECT lead, at FROM lifecycle.signal WHERE signal_table = 'named'::regclass$$, $$VALUES ('"the lead"', 'to_timestamp(s)')$$, 'renamed columns are followed');
+SELECT lives_ok($$SELECT lifecycle.track_signal('named', 'named_leads', 'the lead', 'to_timestamp(s)')$$, 'which is the same now');
+SELECT is(failure('ALTER TABLE named DROP COLUMN "the lead"'),
+    E'2BP01: cannot drop column "the lead" of table "public.named" because expression "lead" of signal table "public.named" reads it\nDETAIL: The lead is: "the lead"\nHINT: Call lifecycle.untrack_signal(''public.named'') first.',
+    'they cannot be dropped');
+SELECT is(failure('ALTER TABLE named DROP COLUMN s'),
+    E'2BP01: cannot drop column "s" of table "public.named" because expression "at" of signal table "public.named" reads it\nDETAIL: The at is: to_timestamp(s)\nHINT: Call lifecycle.untrack_signal(''public.named'') first.',
+    'nor what the time is made of');
+SELECT lives_ok('ALTER TABLE named DROP COLUMN kind', 'others can');
+ALTER TABLE named RENAME TO renamed;
+SELECT is((SELECT count(*) FROM lifecycle.signal WHERE signal_table = 'renamed'::regclass), 1::bigint, 'the table may change its name');
+
 -- ---- partitions ----
 
 CREATE SCHEMA p;
