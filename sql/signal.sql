@@ -188,6 +188,7 @@ DECLARE
     signal lifecycle.signal;
     behavior regclass;
     root regclass;
+    key_type regtype;
     lead_expression text;
     differences text;
     type_of_at oid;
@@ -217,14 +218,16 @@ BEGIN
         END IF;
     END IF;
     program := lifecycle.program_of(lead_table);
+    -- one call after the other for each program
+    SELECT * INTO program FROM lifecycle.program p WHERE p.lead_table = lead_table FOR NO KEY UPDATE;
     IF signal_table = lead_table THEN
         RAISE EXCEPTION 'table "%" cannot have signals for its own leads', signal_table
             USING ERRCODE = 'wrong_object_type',
                   HINT = 'What the row of a lead says is for rules on the lead table.';
     END IF;
     PERFORM lifecycle.check_table(signal_table, 'signal');
-    lead_expression := lifecycle.canonical_lead(signal_table, lead,
-        (SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid = lead_table AND a.attname = program.key));
+    SELECT a.atttypid INTO key_type FROM pg_attribute a WHERE a.attrelid = lead_table AND a.attname = program.key;
+    lead_expression := lifecycle.canonical_lead(signal_table, lead, key_type);
 
     SELECT * INTO signal FROM lifecycle.signal s WHERE s.signal_table = signal_table;
     IF FOUND THEN
@@ -264,6 +267,8 @@ BEGIN
     PERFORM lifecycle.add_statement_triggers(signal_table, 'signal', id);
     EXECUTE format('CREATE TRIGGER lifecycle_signal_after_row AFTER INSERT OR UPDATE OR DELETE ON %s
                     FOR EACH ROW EXECUTE FUNCTION lifecycle.signal_after_row(%L)', signal_table, id);
+    -- a column may have gone, or got another name, before we had the lock
+    PERFORM lifecycle.canonical_lead(signal_table, lead, key_type), lifecycle.canonical(signal_table, 'at', at);
 END
 $$;
 

@@ -89,8 +89,7 @@ lifecycle_canonical_lead(PG_FUNCTION_ARGS)
 				 errdetail("Not every value of the one is a value of the other."),
 				 errhint("Give the column the type of the key.")));
 	canonical = lc_expr_canonical(rel, "expression for \"lead\"", quote_identifier(column), key_type, NULL);
-	/* the lock is kept: the column must not go, or change its name, unseen */
-	relation_close(rel, NoLock);
+	relation_close(rel, AccessShareLock);
 	PG_RETURN_TEXT_P(cstring_to_text(canonical));
 }
 
