@@ -29,7 +29,8 @@ BEGIN ATOMIC
         ('signal', 'lifecycle_signal_before_statement', false, 'BEFORE INSERT OR UPDATE OR DELETE ON %s FOR EACH STATEMENT EXECUTE FUNCTION lifecycle.signal_statement(%L)'),
         ('signal', 'lifecycle_signal_after_row', false, NULL),
         ('signal', 'lifecycle_signal_after_statement', false, 'AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH STATEMENT EXECUTE FUNCTION lifecycle.signal_statement(%L)'),
-        ('signal', 'lifecycle_signal_truncate', true, 'BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION lifecycle.signal_truncate(%L)')
+        ('signal', 'lifecycle_signal_truncate', true, 'BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION lifecycle.signal_truncate(%L)'),
+        ('signal', 'lifecycle_signal_after_truncate', true, 'AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION lifecycle.signal_truncate(%L)')
     ) AS e (rows_are, name, only_leaves, definition)
     WHERE e.rows_are = expected_triggers.rows_are AND (t.kind <> 'p' OR NOT e.only_leaves);
 END;

@@ -12,6 +12,7 @@ CREATE TABLE lifecycle.rule (
     unless_other text,
     priority     int NOT NULL DEFAULT 0,
     enabled      boolean NOT NULL DEFAULT true,
+    signal_table regclass,
     PRIMARY KEY (on_table, name)
 );
 
@@ -30,6 +31,7 @@ COMMENT ON COLUMN lifecycle.rule.only_from IS 'The statuses in which the rule ap
 COMMENT ON COLUMN lifecycle.rule.unless_other IS 'On signal tables: expression; while another row of the same lead fulfils it, the rule does not fire.';
 COMMENT ON COLUMN lifecycle.rule.priority IS 'The rule with the highest one wins.';
 COMMENT ON COLUMN lifecycle.rule.enabled IS 'Whether the rule is obeyed.';
+COMMENT ON COLUMN lifecycle.rule.signal_table IS 'on_table where that is a signal table; set by us, so that a dump has the tables in order.';
 
 SELECT pg_catalog.pg_extension_config_dump('lifecycle.rule', '');
 

@@ -19,6 +19,8 @@ COMMENT ON COLUMN lifecycle.signal.at IS 'Expression over its row: when it happe
 SELECT pg_catalog.pg_extension_config_dump('lifecycle.signal', '');
 SELECT pg_catalog.pg_extension_config_dump('lifecycle.signal_id_seq', '');
 
+ALTER TABLE lifecycle.rule ADD FOREIGN KEY (signal_table) REFERENCES lifecycle.signal (signal_table) ON DELETE CASCADE;
+
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON lifecycle.signal
     FOR EACH STATEMENT EXECUTE FUNCTION lifecycle.configuration_changed();
 
@@ -35,6 +37,12 @@ COMMENT ON FUNCTION lifecycle.signal_after_row() IS
 'Trigger on signal tables: what a row that came, changed or went means for its lead.';
 COMMENT ON FUNCTION lifecycle.signal_truncate() IS
 'Trigger on signal tables: TRUNCATE takes away every row.';
+
+CREATE FUNCTION lifecycle.behavior_score_from_signals(lead_table regclass, lead text, at timestamptz) RETURNS double precision
+    LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'lifecycle_behavior_score_from_signals';
+
+COMMENT ON FUNCTION lifecycle.behavior_score_from_signals(regclass, text, timestamptz) IS
+'Part of lifecycle.behavior_score(), which see: the behaviour score that the rows of the signal tables, as they are now, give a lead for an instant. lead: the key, as text. Needs SELECT on <prefix>_behavior.';
 
 CREATE FUNCTION lifecycle.canonical_lead(signal_table regclass, lead name, key_type regtype) RETURNS text
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'lifecycle_canonical_lead';

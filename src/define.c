@@ -78,6 +78,19 @@ require_owner_of_rule(Relation rules, Oid on_table, bool must_exist)
 				 errhint("Let a member of the role that owns the table write its rules.")));
 }
 
+static bool
+has_trigger(Relation rel, const char *name)
+{
+	TriggerDesc *triggers = rel->trigdesc;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		if (strcmp(triggers->triggers[i].tgname, name) == 0)
+			return true;
+	}
+	return false;
+}
+
 /*
  * Whether the table is a tracked one that a restore has not finished: with our
  * columns, and without our triggers, which come last.  Where its program is not
@@ -86,19 +99,21 @@ require_owner_of_rule(Relation rules, Oid on_table, bool must_exist)
 static bool
 is_half_restored(Relation rel)
 {
-	TriggerDesc *triggers = rel->trigdesc;
 	AttrNumber	seq = get_attnum(RelationGetRelid(rel), "lifecycle_seq");
 	LcProgram  *program;
 	char	   *comment;
 
-	if (seq <= 0 || (rel->rd_rel->relkind != RELKIND_RELATION &&
-					 rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE))
+	if (rel->rd_rel->relkind != RELKIND_RELATION && rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
 		return false;
-	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	program = lc_signal_pin(RelationGetRelid(rel));
+	if (program != NULL)
 	{
-		if (strcmp(triggers->triggers[i].tgname, "zz_lifecycle_before_row") == 0)
-			return false;
+		lc_program_unpin(program);
+		if (!has_trigger(rel, "lifecycle_signal_after_row"))
+			return true;
 	}
+	if (seq <= 0 || has_trigger(rel, "zz_lifecycle_before_row"))
+		return false;
 	program = lc_program_pin(RelationGetRelid(rel));
 	if (program != NULL)
 	{
@@ -126,11 +141,40 @@ refuse_kind(const RuleRow *row, const char *message, const char *hint)
 			 errhint("%s", hint)));
 }
 
+static bool
+is_positive(Datum interval)
+{
+	Interval	zero = {0};
+
+	return DatumGetInt32(DirectFunctionCall2(interval_cmp, interval, IntervalPGetDatum(&zero))) > 0;
+}
+
+/* What only rules of signal tables have. */
+static void
+check_signal_kind(const RuleRow *row)
+{
+	if (!IS_NULL(row, half_life) && IS_NULL(row, points))
+		refuse_kind(row, "asks for a status and has a half_life",
+					"Points decay; leave out half_life. How old a signal may be says max_age.");
+	if (!IS_NULL(row, half_life) && !is_positive(VALUE(row, half_life)))
+		refuse_kind(row, "has a half_life that is not greater than zero",
+					"Leave it NULL for points that do not decay.");
+	if (!IS_NULL(row, max_age) && IS_NULL(row, status))
+		refuse_kind(row, "gives points and has a max_age",
+					"Points fade with their half_life; leave out max_age.");
+	if (!IS_NULL(row, max_age) && !is_positive(VALUE(row, max_age)))
+		refuse_kind(row, "has a max_age that is not greater than zero",
+					"Leave it NULL for signals of any age.");
+	if (!IS_NULL(row, unless_other) && IS_NULL(row, status))
+		refuse_kind(row, "gives points and has unless_other",
+					"Each row gives its points; leave out unless_other.");
+}
+
 /*
  * A rule is of one kind, and has what that kind needs and nothing else.
  */
 static void
-check_kind(const RuleRow *row)
+check_kind(const RuleRow *row, bool is_signal)
 {
 	if (row->name[0] == '\0')
 		ereport(ERROR,
@@ -144,6 +188,11 @@ check_kind(const RuleRow *row)
 	if (!IS_NULL(row, only_from) && IS_NULL(row, status))
 		refuse_kind(row, "gives points and has only_from",
 					"The score of a lead does not depend on its status; leave out only_from.");
+	if (is_signal)
+	{
+		check_signal_kind(row);
+		return;
+	}
 	if (!IS_NULL(row, half_life))
 		refuse_kind(row, "has a half_life, which is for signal tables",
 					"What a lead is does not decay; leave out half_life.");
@@ -357,11 +406,12 @@ check_rule(LcProgram *program, Relation rel, RuleRow *row, const RuleRow *before
 	bool		moved = before != NULL && VALUE(before, on_table) != VALUE(row, on_table);
 	bool		compile = moved || is_new(row, before, Anum_rule_condition) ||
 		is_new(row, before, Anum_rule_points) || is_new(row, before, Anum_rule_status) ||
+		is_new(row, before, Anum_rule_unless_other) ||
 		(!DatumGetBool(VALUE(before, enabled)) && DatumGetBool(VALUE(row, enabled)));
 	char	   *condition;
 	char	   *points;
 
-	check_kind(row);
+	check_kind(row, program->is_signal);
 	if (compile || is_new(row, before, Anum_rule_only_from))
 		check_statuses(row, program);
 	if (!compile)
@@ -377,6 +427,10 @@ check_rule(LcProgram *program, Relation rel, RuleRow *row, const RuleRow *before
 								   FLOAT8OID, &set->points_scope);
 		VALUE(row, points) = CStringGetTextDatum(points);
 	}
+	if (!IS_NULL(row, unless_other))
+		VALUE(row, unless_other) =
+			CStringGetTextDatum(lc_expr_canonical(rel, psprintf("unless_other of rule \"%s\"", row->name),
+												  TEXT_OF(row, unless_other), BOOLOID, &set->points_scope));
 	try_rule(program, rel, row, condition, points);
 }
 
@@ -454,13 +508,21 @@ lifecycle_rule_changes(PG_FUNCTION_ARGS)
 		relation_close(rel, AccessShareLock);
 		return PointerGetDatum(result);
 	}
-	program = lc_program_pin_tracked(on_table);
+	/* of a table that is both, the rules are those of leads */
+	program = lc_program_pin(on_table);
+	if (program == NULL)
+		program = lc_signal_pin(on_table);
+	if (program == NULL)
+		program = lc_program_pin_tracked(on_table);
 	if (program->root != on_table)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("table \"%s\" is a partition", lc_table_name(on_table)),
 				 errhint("Rules stand on the tracked table: %s.", program->name)));
 	check_rule(program, rel, &row, is_update ? &before : NULL);
+	/* makes a dump bring the signal table's row before the rule */
+	IS_NULL(&row, signal_table) = !program->is_signal;
+	VALUE(&row, signal_table) = ObjectIdGetDatum(on_table);
 	lc_program_unpin(program);
 	/* the lock is kept: columns that are named must not go, or change names, unseen */
 	relation_close(rel, NoLock);

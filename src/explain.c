@@ -124,6 +124,13 @@ close_row(GivenRow *row)
 	relation_close(row->rel, AccessShareLock);
 }
 
+/* The behaviour score of the row's lead, where rules ask for it. */
+static float8
+behavior_of(GivenRow *row, TimestampTz moment)
+{
+	return row->lead.key_isnull ? 0 : lc_behavior_of(row->program, row->lead.key, moment);
+}
+
 /*
  * demographic_score(lead record): what the points add up to.
  */
@@ -154,7 +161,8 @@ lifecycle_entry_status(PG_FUNCTION_ARGS)
 
 	open_row(fcinfo, "entry_status", &row);
 	model = row.program->model;
-	rule = lc_rules_at_entry(row.program, row.slot, lc_rules_score(row.program, row.slot, now), now);
+	rule = lc_rules_at_entry(row.program, row.slot, lc_rules_score(row.program, row.slot, now),
+							 behavior_of(&row, now), now);
 	status = cstring_to_text(model->stages[rule != NULL ? rule->stage : model->first].status);
 	close_row(&row);
 	PG_RETURN_TEXT_P(status);
@@ -175,7 +183,8 @@ lifecycle_is_rescored(PG_FUNCTION_ARGS)
 	score = lc_rules_score(row.program, row.slot, row.moment);
 	due = row.lead.score_isnull || row.lead.score != score ||
 		(PG_GETARG_BOOL(1) && row.lead.stage >= 0 &&
-		 lc_rules_standing(row.program, row.slot, score, row.lead.stage, row.moment) != NULL);
+		 lc_rules_standing(row.program, row.slot, score, behavior_of(&row, row.moment),
+						   row.lead.stage, row.moment) != NULL);
 	close_row(&row);
 	PG_RETURN_BOOL(due);
 }

@@ -282,8 +282,7 @@ fill_row(HistoryTable *h, TupleTableSlot *slot, const LcMove *move)
 	lc_append_set_text(slot, a[H_REASON], move->reason);
 	lc_append_set(slot, a[H_DEMOGRAPHIC_SCORE], Float8GetDatum(move->demographic_score),
 				  move->demographic_score_isnull);
-	/* no signals yet: nobody has behaved */
-	lc_append_set(slot, a[H_BEHAVIOR_SCORE], Float8GetDatum(0), false);
+	lc_append_set(slot, a[H_BEHAVIOR_SCORE], Float8GetDatum(move->behavior_score), false);
 	lc_append_set(slot, a[H_SOURCE], move->source, move->source_isnull);
 	lc_append_set(slot, a[H_COHORT], Int32GetDatum(move->cohort), move->cohort_isnull);
 	lc_append_set(slot, a[H_VALUE], move->value, move->value_isnull);
@@ -908,6 +907,32 @@ lc_history_reached(LcProgram *program, Datum lead, int32 voided)
 	if (reached != NULL && found && cycle != move.cycle)
 		reached = lc_reached_add(reached, NULL, true);
 	return reached;
+}
+
+/*
+ * When the lead last began anew, as far as signals are concerned, at or before
+ * that time: it left the path for a status that says so, or the program.
+ */
+TimestampTz
+lc_history_restart(LcProgram *program, Datum lead, TimestampTz until)
+{
+	const LcModel *model = program->model;
+	TimestampTz restart = DT_NOBEGIN;
+	int			from = LC_NO_STAGE;
+	LcLastMove	move;
+
+	for (int32 seq = 1; lc_history_get(program, lead, seq, &move) && move.at <= until; seq++)
+	{
+		int			to = move.to_status == NULL ? LC_NO_STAGE :
+			lc_model_stage(model, VARDATA_ANY(move.to_status), VARSIZE_ANY_EXHDR(move.to_status));
+
+		if (move.to_status == NULL ||
+			(!move.correction && from >= 0 && to >= 0 && model->stages[from].rank > 0 &&
+			 model->stages[to].rank == 0 && model->stages[to].resets_behavior))
+			restart = move.at;
+		from = to;
+	}
+	return restart;
 }
 
 /*

@@ -232,12 +232,17 @@ decide_insert(LcProgram *program, Relation rel, TupleTableSlot *row, LcLead *lea
 	lead->score_isnull = false;
 	if (lead->stage < 0 || lead->stage == program->model->first)
 	{
-		rule = lc_rules_at_entry(program, row, lead->score, moment);
+		const LcRule *signal = lc_signal_at_entry(program, lead->key, moment);
+
+		rule = lc_rules_at_entry(program, row, lead->score,
+								 lc_behavior_of(program, lead->key, moment), moment);
+		if (signal != NULL && (rule == NULL || lc_rules_compare(program->model, signal, rule) < 0))
+			rule = signal;
 		if (rule != NULL || lead->stage < 0)
 			set_status(program, lead, rule != NULL ? rule->stage : program->model->first);
 	}
 	lc_decide_entry(program, row, lead);
-	if (program->rules->nstatus > 0)
+	if (program->rules->nstatus > 0 || rule != NULL)
 		lc_decision_note(program, lead, LC_BY_RULE, rule != NULL ? rule->name : NULL);
 }
 
@@ -246,7 +251,7 @@ decide_insert(LcProgram *program, Relation rel, TupleTableSlot *row, LcLead *lea
  */
 static void
 decide_move(LcProgram *program, Relation rel, TupleTableSlot *oldrow, const LcLead *old,
-			LcLead *new, LcCause cause, const LcRule *rule)
+			LcLead *new, LcCause cause, const char *rule)
 {
 	LcLastMove	last;
 
@@ -260,8 +265,8 @@ decide_move(LcProgram *program, Relation rel, TupleTableSlot *oldrow, const LcLe
 						lc_program_key_text(program, old->key, false), program->name),
 				 errdetail("Model \"%s\" does not have its status.", program->model->name)));
 	lc_lead_set_move(new, last.seq + 1, lc_time_of_move(program, old->key, last.at));
-	if (program->rules->nstatus > 0)
-		lc_decision_note(program, new, cause, rule != NULL ? rule->name : NULL);
+	if (program->rules->nstatus > 0 || cause != LC_BY_WRITE)
+		lc_decision_note(program, new, cause, rule);
 }
 
 /*
@@ -354,7 +359,7 @@ decide_update(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTab
 		if (rule != NULL)
 		{
 			set_status(program, new, rule->stage);
-			decide_move(program, rel, oldrow, old, new, LC_BY_RULE, rule);
+			decide_move(program, rel, oldrow, old, new, LC_BY_RULE, rule->name);
 		}
 	}
 }
@@ -376,12 +381,36 @@ decide_rescore(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTa
 	new->score_isnull = false;
 	if (!move || old->stage < 0)
 		return;
-	rule = lc_rules_standing(program, row, new->score, old->stage, moment);
+	rule = lc_rules_standing(program, row, new->score,
+								 lc_behavior_of(program, old->key, moment), old->stage, moment);
 	if (rule != NULL)
 	{
 		set_status(program, new, rule->stage);
-		decide_move(program, rel, oldrow, old, new, LC_BY_RESCORE, rule);
+		decide_move(program, rel, oldrow, old, new, LC_BY_RESCORE, rule->name);
 	}
+}
+
+/*
+ * A lead goes where its signals led it, as was decided under its lock.  Where a
+ * trigger of a user took it elsewhere on the way, that is a write as any other.
+ */
+static void
+decide_signal(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTableSlot *row,
+			  const LcLead *old, LcLead *new, int decided, const char *rule)
+{
+	if (old->stage < 0 || new->stage != decided ||
+		!lc_model_move_is_legal(program->model, old->stage, new->stage))
+	{
+		decide_update(program, rel, oldrow, row, old, new, true);
+		return;
+	}
+	new->since = old->since;
+	new->since_isnull = old->since_isnull;
+	new->seq = old->seq;
+	new->seq_isnull = old->seq_isnull;
+	new->score = old->score;
+	new->score_isnull = old->score_isnull;
+	decide_move(program, rel, oldrow, old, new, LC_BY_RULE, rule);
 }
 
 /*
@@ -412,7 +441,9 @@ decide_backfill(LcProgram *program, Relation rel, TupleTableSlot *oldrow,
 								   VARSIZE_ANY_EXHDR(last.to_status));
 		else
 		{
-			const LcRule *rule = lc_rules_at_entry(program, oldrow, new->score, moment_of(program, old));
+			const LcRule *rule = lc_rules_at_entry(program, oldrow, new->score,
+														 lc_behavior_of(program, old->key, moment_of(program, old)),
+														 moment_of(program, old));
 
 			if (rule != NULL)
 				stage = rule->stage;
@@ -460,6 +491,7 @@ lifecycle_lead_before_row(PG_FUNCTION_ARGS)
 		LcLead	old;
 		LcLead	wanted;
 		LcLead	new;
+		const char *rule;
 
 		lc_lead_read(program, trigdata->tg_trigslot, &old);
 		lc_lead_read(program, trigdata->tg_newslot, &wanted);
@@ -475,6 +507,11 @@ lifecycle_lead_before_row(PG_FUNCTION_ARGS)
 			case LC_RESCORE_AND_MOVE:
 				decide_rescore(program, rel, trigdata->tg_trigslot, trigdata->tg_newslot, &old, &new,
 							   lc_history_operation(program, NULL) == LC_RESCORE_AND_MOVE);
+				break;
+			case LC_SIGNAL:
+				lc_history_operation(program, &rule);
+				decide_signal(program, rel, trigdata->tg_trigslot, trigdata->tg_newslot, &old, &new,
+							  wanted.stage, rule);
 				break;
 			case LC_CORRECTION:
 				decide_update(program, rel, trigdata->tg_trigslot, trigdata->tg_newslot, &old, &new, false);

@@ -262,12 +262,14 @@ transaction_event(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_ABORT:
 			lc_history_end_transaction(false);
+			lc_signal_end_transaction();
 			lc_decision_end_transaction();
 			lc_program_end_transaction();
 			lc_follow_end_transaction();
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
+			lc_signal_end_transaction();
 			lc_decision_end_transaction();
 			lc_program_end_transaction();
 			lc_follow_end_transaction();
@@ -285,6 +287,7 @@ subtransaction_event(SubXactEvent event, SubTransactionId mine,
 	{
 		bool		commit = event == SUBXACT_EVENT_COMMIT_SUB;
 
+		lc_signal_end_subtransaction(commit, mine, parent);
 		lc_history_end_subtransaction(commit, mine, parent);
 		lc_decision_end_subtransaction(commit, mine, parent);
 		lc_program_end_subtransaction(commit, mine, parent);

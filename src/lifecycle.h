@@ -16,6 +16,7 @@
 
 #include "commands/trigger.h"
 #include "executor/tuptable.h"
+#include "executor/spi.h"
 #include "fmgr.h"
 #include "utils/array.h"
 #include "utils/plancache.h"
@@ -55,6 +56,7 @@ typedef struct LcStage
 	text	   *label;			/* the status as a text datum */
 	ArrayType  *alone;			/* the array that holds just the status */
 	int			rank;			/* 0 for a detour */
+	bool		resets_behavior;
 	bool		reason_required;
 	uint64		next;			/* bit n: a move to stage n is legal */
 } LcStage;
@@ -198,7 +200,8 @@ enum
 	Anum_rule_unless_other,
 	Anum_rule_priority,
 	Anum_rule_enabled,
-	Natts_rule = Anum_rule_enabled
+	Anum_rule_signal_table,
+	Natts_rule = Anum_rule_signal_table
 };
 
 typedef struct LcRule
@@ -212,6 +215,10 @@ typedef struct LcRule
 	bool		enabled;
 	bool		has_only_from;
 	uint64		only_from;		/* bit n: applies in stage n */
+	/* on signal tables */
+	Interval   *half_life;		/* NULL: the points do not decay */
+	Interval   *max_age;		/* NULL: of any age */
+	LcExpr	   *unless_other;
 } LcRule;
 
 /* Columns of a table, ascending. */
@@ -238,6 +245,22 @@ typedef struct LcRuleSet
 	bool		reads_behavior_score;
 } LcRuleSet;
 
+/* What a row of a signal table comes to: as many as the set has rules of a kind. */
+typedef struct LcSignalFacts
+{
+	float8	   *points;			/* of each rule with points, 0 where it does not hold */
+	bool	   *holds;			/* of each rule with a status */
+	bool		has_points;
+} LcSignalFacts;
+
+extern void lc_rules_signal(LcProgram *signal, TupleTableSlot *row, TimestampTz moment,
+							LcSignalFacts *facts);
+extern bool lc_rules_unless(LcProgram *signal, const LcRule *rule, TupleTableSlot *row,
+							TimestampTz moment);
+extern bool lc_rules_read_behavior(LcProgram *program);
+extern const LcRule *lc_rules_crossed(LcProgram *program, TupleTableSlot *row, const LcLead *lead,
+									  float8 before, float8 after, TimestampTz moment);
+extern int	lc_rules_compare(const LcModel *model, const LcRule *a, const LcRule *b);
 extern LcRuleSet *lc_rules_load(LcProgram *program, Relation rel, bool disabled);
 extern void lc_rules_free(LcRuleSet *set);
 extern uint64 lc_rule_stages(const LcModel *model, ArrayType *statuses);
@@ -246,13 +269,27 @@ extern float8 lc_rules_score(LcProgram *program, TupleTableSlot *row, TimestampT
 extern bool lc_rules_score_may_differ(LcProgram *program, TupleTableSlot *oldrow, const LcLead *old,
 									  TupleTableSlot *newrow);
 extern const LcRule *lc_rules_at_entry(LcProgram *program, TupleTableSlot *row, float8 score,
-									   TimestampTz moment);
+									   float8 behavior, TimestampTz moment);
 extern const LcRule *lc_rules_fired(LcProgram *program, TupleTableSlot *oldrow, const LcLead *old,
 									TupleTableSlot *newrow, const LcLead *new, TimestampTz moment);
-extern const LcRule *lc_rules_standing(LcProgram *program, TupleTableSlot *row, float8 score, int from,
-									   TimestampTz moment);
+extern const LcRule *lc_rules_standing(LcProgram *program, TupleTableSlot *row, float8 score,
+									   float8 behavior, int from, TimestampTz moment);
 
 /* ---- program.c: what is tracked, and how ---- */
+
+/* Statements that are prepared once for a program. */
+typedef enum LcPlan
+{
+	LC_PLAN_LOCK,
+	LC_PLAN_READ,
+	LC_PLAN_WRITE,
+	LC_PLAN_BEGIN,
+	LC_PLAN_HOLD,
+	LC_PLAN_RESTART,
+	LC_PLAN_MOVE,
+	LC_PLAN_SIGNALS,
+	LC_PLANS
+} LcPlan;
 
 #define LC_HISTORY_COLUMNS 21
 #define LC_REFUSED_COLUMNS 5
@@ -306,6 +343,22 @@ struct LcProgram
 
 	LcRuleSet  *rules;
 
+	/* of a tracked table */
+	Oid			behavior;		/* the table of points, or InvalidOid */
+	int			nsignals;
+	Oid		   *signals;		/* its signal tables */
+	SPIPlanPtr	plans[LC_PLANS];	/* of behavior.c and signal.c */
+
+	/*
+	 * Of a signal table.  Then id and owner are those of the signal table, name
+	 * is its name, the model is that of the leads, and of what concerns a lead's
+	 * row or its history there is nothing.
+	 */
+	bool		is_signal;
+	Oid			lead_table;
+	LcExpr	   *lead;
+	LcExpr	   *at;
+
 	MemoryContext cxt;
 	int			pins;
 	bool		abandoned;
@@ -313,6 +366,9 @@ struct LcProgram
 
 extern LcProgram *lc_program_pin(Oid relid);
 extern LcProgram *lc_program_pin_tracked(Oid relid);
+extern LcProgram *lc_program_pin_again(LcProgram *program);
+extern LcProgram *lc_signal_pin(Oid relid);
+extern LcProgram *lc_signal_pin_for_trigger(FunctionCallInfo fcinfo, const char *function);
 extern LcProgram *lc_program_pin_for_trigger(FunctionCallInfo fcinfo, const char *function);
 extern void lc_program_unpin(LcProgram *program);
 extern void lc_program_invalidate(Oid relid);
@@ -383,6 +439,7 @@ typedef struct LcMove
 	text	   *reason;
 	float8		demographic_score;
 	bool		demographic_score_isnull;
+	float8		behavior_score;
 	Datum		source;
 	bool		source_isnull;
 	int32		cohort;
@@ -420,6 +477,7 @@ typedef enum LcOperation
 	LC_BACKFILL,				/* ours: leads are brought into the history */
 	LC_RESCORE,					/* ours: scores become what the rules give now */
 	LC_RESCORE_AND_MOVE,		/* and leads go where rules hold */
+	LC_SIGNAL,					/* ours: what signals decided */
 	LC_CORRECTION				/* ours: any move, for a reason */
 } LcOperation;
 
@@ -434,6 +492,7 @@ extern void lc_history_end_statement(LcProgram *program);
 extern bool lc_history_is_beyond(LcProgram *program, Datum lead, bool stored);
 extern bool lc_history_last(LcProgram *program, Datum lead, LcLastMove *last);
 extern ArrayType *lc_history_reached(LcProgram *program, Datum lead, int32 voided);
+extern TimestampTz lc_history_restart(LcProgram *program, Datum lead, TimestampTz until);
 extern bool lc_history_get(LcProgram *program, Datum lead, int32 seq, LcLastMove *last);
 extern void lc_history_note_ahead(void);
 extern bool lc_history_has_ahead(LcProgram *program, Datum lead, int32 seq, bool removal);
@@ -499,6 +558,38 @@ extern void lc_decision_note(LcProgram *program, const LcLead *lead, LcCause cau
 extern void lc_decision_note_row(HeapTuple tuple);
 extern const char *lc_decision_take(LcProgram *program, const LcLead *lead, int32 seq,
 									TupleTableSlot *row, const char **rule);
+
+/* ---- behavior.c: the points that signals gave ---- */
+
+/* The sums of points that a lead has, one for each half-life. */
+typedef struct LcBehavior
+{
+	int			n;
+	LcScore	   *sums;
+	TimestampTz since;			/* signals dated at or before it do not count */
+	bool		known;			/* there is a row */
+} LcBehavior;
+
+extern float8 lc_behavior_at(const LcBehavior *behavior, TimestampTz at);
+extern void lc_behavior_add(LcBehavior *behavior, float8 half_life, float8 points, TimestampTz at);
+extern float8 lc_behavior_of(LcProgram *program, Datum lead, TimestampTz moment);
+extern float8 lc_behavior_score(LcProgram *program, Datum lead, TimestampTz moment);
+extern LcBehavior *lc_behavior_read(LcProgram *program, Datum *leads, int n);
+extern void lc_behavior_write(LcProgram *program, Datum *leads, LcBehavior **behaviors, int n);
+extern void lc_behavior_hold(LcProgram *program, Datum *leads, int n);
+extern void lc_behavior_restart(LcProgram *program, Datum lead, TimestampTz at);
+extern uint64 lc_behavior_execute(LcProgram *program, LcPlan plan, const char *sql, Oid owner, int nargs,
+								  Oid *types, Datum *values);
+extern ArrayType *lc_behavior_array(LcProgram *program, Datum *leads, int n);
+extern char *lc_behavior_is_lead(LcProgram *program, const char *column);
+
+/* ---- signal.c: what signals mean for leads ---- */
+
+extern void lc_signal_recompute(LcProgram *program, Datum lead, TimestampTz until,
+								LcBehavior *behavior);
+extern const LcRule *lc_signal_at_entry(LcProgram *program, Datum lead, TimestampTz moment);
+extern void lc_signal_end_subtransaction(bool commit, SubTransactionId mine, SubTransactionId parent);
+extern void lc_signal_end_transaction(void);
 
 /* ---- operation.c: what owners do to leads beside writing them ---- */
 

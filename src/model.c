@@ -32,6 +32,7 @@ enum
 	Anum_stage_model = 1,
 	Anum_stage_status = 2,
 	Anum_stage_rank = 3,
+	Anum_stage_resets_behavior = 6,
 	Anum_stage_reason_required = 7
 };
 
@@ -126,6 +127,7 @@ take_stage(TupleTableSlot *slot, LcModel *model)
 	stage->alone = lc_reached_of(stage->label);
 	d = slot_getattr(slot, Anum_stage_rank, &isnull);
 	stage->rank = isnull ? 0 : DatumGetInt32(d);
+	stage->resets_behavior = DatumGetBool(slot_getattr(slot, Anum_stage_resets_behavior, &isnull));
 	stage->reason_required = DatumGetBool(slot_getattr(slot, Anum_stage_reason_required, &isnull));
 }
 

@@ -147,6 +147,27 @@ lc_reason(LcProgram *program, TupleTableSlot *row)
 }
 
 /*
+ * Whether the lead begins anew as far as its signals are concerned: it leaves
+ * the path for a status that says so, or the program.  Corrections do not count.
+ */
+static bool
+is_restart(LcProgram *program, const LcLastMove *last, bool has_last, int to, const char *cause)
+{
+	int			from;
+
+	if (!OidIsValid(program->behavior) || !has_last || last->to_status == NULL ||
+		strcmp(cause, "correction") == 0)
+		return false;
+	if (to < 0)
+		return true;
+	if (!program->model->stages[to].resets_behavior || program->model->stages[to].rank > 0)
+		return false;
+	from = lc_model_stage(program->model, VARDATA_ANY(last->to_status),
+						  VARSIZE_ANY_EXHDR(last->to_status));
+	return from >= 0 && program->model->stages[from].rank > 0;
+}
+
+/*
  * Append the lead's next move to its history.  "last" is its last move, or
  * NULL; "to" is LC_NO_STAGE for a removal.  On return, where there was a last
  * move, it is the one just made.
@@ -170,6 +191,7 @@ lc_record_move(LcProgram *program, TupleTableSlot *row, const LcLead *lead, LcLa
 	move.reason = claim != NULL ? claim->reason : lc_reason(program, row);
 	move.demographic_score = lead->score;
 	move.demographic_score_isnull = lead->score_isnull;
+	move.behavior_score = lc_behavior_score(program, lead->key, at);
 	move.value = lc_expr_eval(program->value, row, &move.value_isnull);
 
 	if (!has_last)
@@ -220,6 +242,9 @@ lc_record_move(LcProgram *program, TupleTableSlot *row, const LcLead *lead, LcLa
 	move.cycle_since = last->cycle_since;
 	move.reached = last->reached;
 	lc_history_append(program, &move);
+
+	if (is_restart(program, last, has_last, to, cause))
+		lc_behavior_restart(program, lead->key, at);
 
 	last->seq = seq;
 	last->to_status = label;

@@ -66,6 +66,16 @@ enum
 	Anum_program_behavior
 };
 
+/* Columns of lifecycle.signal. */
+enum
+{
+	Anum_signal_id = 1,
+	Anum_signal_signal_table,
+	Anum_signal_lead_table,
+	Anum_signal_lead,
+	Anum_signal_at
+};
+
 /* The expressions of a program, by column. */
 static const struct
 {
@@ -86,9 +96,16 @@ static const struct
 #define PROGRAM_EXPR(program, i) \
 	(*(LcExpr **) ((char *) (program) + expressions[i].member))
 
+/* A table can be tracked and have signals of other leads, at the same time. */
+typedef struct ProgramKey
+{
+	Oid			relid;
+	uint32		is_signal;
+} ProgramKey;
+
 typedef struct ProgramCacheEntry
 {
-	Oid			relid;			/* hash key */
+	ProgramKey	key;			/* hash key */
 	bool		stale;
 	uint64		generation;
 	LcProgram  *program;
@@ -115,7 +132,14 @@ free_program(LcProgram *program)
 {
 	for (int i = 0; i < lengthof(expressions); i++)
 		lc_expr_free(PROGRAM_EXPR(program, i));
+	lc_expr_free(program->lead);
+	lc_expr_free(program->at);
 	lc_rules_free(program->rules);
+	for (int i = 0; i < LC_PLANS; i++)
+	{
+		if (program->plans[i] != NULL)
+			SPI_freeplan(program->plans[i]);
+	}
 	MemoryContextDelete(program->cxt);
 }
 
@@ -154,6 +178,16 @@ pin(LcProgram *program)
 	pins[npins++].owner = GetCurrentSubTransactionId();
 	program->pins++;
 	return program;
+}
+
+/*
+ * Pin a program once more that the caller has pinned, be it stale or not.
+ */
+LcProgram *
+lc_program_pin_again(LcProgram *program)
+{
+	reserve_pin();
+	return pin(program);
 }
 
 static void
@@ -243,10 +277,10 @@ lc_program_invalidate(Oid relid)
 	hash_seq_init(&seq, program_cache);
 	while ((entry = hash_seq_search(&seq)) != NULL)
 	{
-		if (relid == InvalidOid || entry->relid == relid ||
+		if (relid == InvalidOid || entry->key.relid == relid ||
 			(entry->program != NULL &&
 			 (entry->program->history == relid || entry->program->refused == relid ||
-			  entry->program->root == relid || lc_partition_is_below(entry->program, relid))))
+			  entry->program->root == relid || entry->program->lead_table == relid || lc_partition_is_below(entry->program, relid))))
 			entry->stale = true;
 	}
 }
@@ -340,6 +374,35 @@ owner_of(Oid relid)
 }
 
 /*
+ * Which tables have signals of the program's leads.
+ */
+static void
+learn_signals(LcProgram *program)
+{
+	Relation	signals = table_open(lc_watch_config("signal"), AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(lc_latest_snapshot());
+	TableScanDesc scan = table_beginscan(signals, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(signals, NULL);
+	List	   *found = NIL;
+	ListCell   *cell;
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		bool		isnull;
+
+		if (DatumGetObjectId(slot_getattr(slot, Anum_signal_lead_table, &isnull)) == program->root)
+			found = lappend_oid(found, DatumGetObjectId(slot_getattr(slot, Anum_signal_signal_table, &isnull)));
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(signals, AccessShareLock);
+	program->signals = palloc((list_length(found) + 1) * sizeof(Oid));
+	foreach(cell, found)
+		program->signals[program->nsignals++] = lfirst_oid(cell);
+}
+
+/*
  * Compile the row for the relation, which is the tracked table or a partition
  * of it.  What a partition has of its own is where its columns are; its owner
  * has no say in how the tracked table is governed.  All that may fail comes
@@ -411,18 +474,80 @@ build_program(Relation rel, HeapTuple row, TupleDesc desc, MemoryContext cxt)
 		PROGRAM_EXPR(program, i) =
 			lc_expr_make(cxt, rel, expressions[i].what, program->owner,
 						 program_text(row, desc, expressions[i].attno), expressions[i].type, NULL);
+	program->behavior = DatumGetObjectId(heap_getattr(row, Anum_program_behavior, desc, &isnull));
+	if (isnull)
+		program->behavior = InvalidOid;
+	else
+		learn_signals(program);
 	program->rules = lc_rules_load(program, rel, false);
 	MemoryContextSwitchTo(old);
 	return program;
 }
 
 /*
- * The program of the table, pinned, or NULL where it has none.  A partition of
- * a tracked table has that table's.
+ * Compile the row of lifecycle.signal for the relation, which is the signal
+ * table or a partition of it.  Its rules are judged by the model of the leads.
  */
-LcProgram *
-lc_program_pin(Oid relid)
+static LcProgram *
+build_signal(Relation rel, HeapTuple row, TupleDesc desc, MemoryContext cxt)
 {
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	LcProgram  *signal = palloc0(sizeof(LcProgram));
+	Relation	programs = table_open(lc_watch_config("program"), AccessShareLock);
+	HeapTuple	leads;
+	Relation	lead_rel;
+	HeapTuple	attribute;
+	bool		isnull;
+
+	signal->cxt = cxt;
+	signal->is_signal = true;
+	signal->relid = RelationGetRelid(rel);
+	signal->id = DatumGetInt32(heap_getattr(row, Anum_signal_id, desc, &isnull));
+	signal->root = DatumGetObjectId(heap_getattr(row, Anum_signal_signal_table, desc, &isnull));
+	signal->owner = owner_of(signal->root);
+	signal->name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(signal->root)),
+											  get_rel_name(signal->root));
+	signal->lead_table = DatumGetObjectId(heap_getattr(row, Anum_signal_lead_table, desc, &isnull));
+	leads = find_program_row(programs, signal->lead_table, 0);
+	if (leads == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("signal table \"%s\" belongs to leads that are not tracked", signal->name),
+				 errhint("SELECT lifecycle.untrack_signal(%s);", quote_literal_cstr(signal->name))));
+	signal->model = lc_model_load(program_text(leads, RelationGetDescr(programs), Anum_program_model), cxt);
+
+	/* the key's type as the leads have it */
+	lead_rel = table_open(signal->lead_table, AccessShareLock);
+	attribute = SearchSysCacheAttName(signal->lead_table,
+									  NameStr(*DatumGetName(heap_getattr(leads, Anum_program_key,
+																		 RelationGetDescr(programs), &isnull))));
+	if (!HeapTupleIsValid(attribute))
+		elog(ERROR, "key of table %u is missing", signal->lead_table);
+	signal->key_type = ((Form_pg_attribute) GETSTRUCT(attribute))->atttypid;
+	signal->key_collation = ((Form_pg_attribute) GETSTRUCT(attribute))->attcollation;
+	ReleaseSysCache(attribute);
+	table_close(lead_rel, AccessShareLock);
+	get_typlenbyval(signal->key_type, &signal->key_length, &signal->key_by_value);
+
+	signal->lead = lc_expr_make(cxt, rel, "expression for \"lead\"", signal->owner,
+								program_text(row, desc, Anum_signal_lead), signal->key_type, NULL);
+	signal->at = lc_expr_make(cxt, rel, "expression for \"at\"", signal->owner,
+							  program_text(row, desc, Anum_signal_at), TIMESTAMPTZOID, NULL);
+	signal->rules = lc_rules_load(signal, rel, false);
+	heap_freetuple(leads);
+	table_close(programs, AccessShareLock);
+	MemoryContextSwitchTo(old);
+	return signal;
+}
+
+/*
+ * The program of the table, pinned, or NULL where it has none; as one of leads
+ * or as one of signals.  A partition has that of the table that it is one of.
+ */
+static LcProgram *
+pin_of(Oid relid, bool is_signal)
+{
+	ProgramKey	key;
 	ProgramCacheEntry *entry;
 	bool		found;
 	Relation	programs;
@@ -435,12 +560,14 @@ lc_program_pin(Oid relid)
 	{
 		HASHCTL		ctl = {0};
 
-		ctl.keysize = sizeof(Oid);
+		ctl.keysize = sizeof(ProgramKey);
 		ctl.entrysize = sizeof(ProgramCacheEntry);
 		program_cache = hash_create("lifecycle programs", 16, &ctl, HASH_ELEM | HASH_BLOBS);
 	}
 	reserve_pin();
-	entry = hash_search(program_cache, &relid, HASH_ENTER, &found);
+	key.relid = relid;
+	key.is_signal = is_signal;
+	entry = hash_search(program_cache, &key, HASH_ENTER, &found);
 	if (!found)
 	{
 		entry->program = NULL;
@@ -462,17 +589,17 @@ lc_program_pin(Oid relid)
 	entry->stale = false;
 	entry->generation = lc_config_generation;
 
-	programs = table_open(lc_watch_config("program"), AccessShareLock);
+	programs = table_open(lc_watch_config(is_signal ? "signal" : "program"), AccessShareLock);
 	row = find_governing_row(programs, relid);
 	if (row == NULL)
 	{
 		table_close(programs, AccessShareLock);
-		hash_search(program_cache, &relid, HASH_REMOVE, NULL);
+		hash_search(program_cache, &key, HASH_REMOVE, NULL);
 		return NULL;
 	}
 	rel = table_open(relid, AccessShareLock);
 	cxt = AllocSetContextCreate(CurrentMemoryContext, "lifecycle program", ALLOCSET_DEFAULT_SIZES);
-	program = build_program(rel, row, RelationGetDescr(programs), cxt);
+	program = (is_signal ? build_signal : build_program) (rel, row, RelationGetDescr(programs), cxt);
 	MemoryContextSetParent(cxt, CacheMemoryContext);
 	MemoryContextCopyAndSetIdentifier(cxt, program->name);
 	table_close(rel, AccessShareLock);
@@ -481,6 +608,21 @@ lc_program_pin(Oid relid)
 
 	entry->program = program;
 	return pin(program);
+}
+
+LcProgram *
+lc_program_pin(Oid relid)
+{
+	return pin_of(relid, false);
+}
+
+/*
+ * The same of a signal table.
+ */
+LcProgram *
+lc_signal_pin(Oid relid)
+{
+	return pin_of(relid, true);
 }
 
 /*
@@ -508,9 +650,10 @@ lc_program_pin_tracked(Oid relid)
  * its argument, and the table must be that program's: anybody may put our
  * trigger functions on a table of his own.
  */
-LcProgram *
-lc_program_pin_for_trigger(FunctionCallInfo fcinfo, const char *function)
+static LcProgram *
+pin_for_trigger(FunctionCallInfo fcinfo, const char *function, bool is_signal)
 {
+	const char *track = is_signal ? "track_signal" : "track";
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	LcProgram  *program;
 	int32		id;
@@ -520,15 +663,15 @@ lc_program_pin_for_trigger(FunctionCallInfo fcinfo, const char *function)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" needs the number of a program as its one argument", function),
-				 errhint("Triggers of lifecycle are made by lifecycle.track().")));
+				 errhint("Triggers of lifecycle are made by lifecycle.%s().", track)));
 	id = pg_strtoint32(trigdata->tg_trigger->tgargs[0]);
-	program = lc_program_pin(RelationGetRelid(trigdata->tg_relation));
+	program = pin_of(RelationGetRelid(trigdata->tg_relation), is_signal);
 	if (program != NULL && program->id == id)
 		return program;
 
 	if (program == NULL)
 	{
-		Relation	programs = table_open(lc_config_relid("program"), AccessShareLock);
+		Relation	programs = table_open(lc_config_relid(is_signal ? "signal" : "program"), AccessShareLock);
 		bool		missing = find_program_row(programs, InvalidOid, id) == NULL;
 
 		table_close(programs, AccessShareLock);
@@ -537,8 +680,8 @@ lc_program_pin_for_trigger(FunctionCallInfo fcinfo, const char *function)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("table \"%s\" has triggers of lifecycle, but its program is missing",
 							RelationGetRelationName(trigdata->tg_relation)),
-					 errdetail("Table lifecycle.program has no row with id %d.", id),
-					 errhint("Restore that row, or drop the triggers with lifecycle.untrack(%s).",
+					 errdetail("Table lifecycle.%s has no row with id %d.", is_signal ? "signal" : "program", id),
+					 errhint("Restore that row, or drop the triggers with lifecycle.un%s(%s).", track,
 							 quote_literal_cstr(lc_table_name(RelationGetRelid(trigdata->tg_relation)))),
 					 errtable(trigdata->tg_relation)));
 	}
@@ -547,9 +690,21 @@ lc_program_pin_for_trigger(FunctionCallInfo fcinfo, const char *function)
 			 errmsg("trigger \"%s\" on table \"%s\" belongs to the program of another table",
 					trigdata->tg_trigger->tgname,
 					RelationGetRelationName(trigdata->tg_relation)),
-			 errhint("Triggers of lifecycle are made by lifecycle.track()."),
+			 errhint("Triggers of lifecycle are made by lifecycle.%s().", track),
 			 errtable(trigdata->tg_relation)));
 	return NULL;				/* keep compiler quiet */
+}
+
+LcProgram *
+lc_program_pin_for_trigger(FunctionCallInfo fcinfo, const char *function)
+{
+	return pin_for_trigger(fcinfo, function, false);
+}
+
+LcProgram *
+lc_signal_pin_for_trigger(FunctionCallInfo fcinfo, const char *function)
+{
+	return pin_for_trigger(fcinfo, function, true);
 }
 
 /*

@@ -59,6 +59,20 @@ rule_text(TupleTableSlot *slot, AttrNumber attno)
 	return isnull ? NULL : TextDatumGetCString(d);
 }
 
+static Interval *
+rule_interval(TupleTableSlot *slot, AttrNumber attno)
+{
+	bool		isnull;
+	Datum		d = slot_getattr(slot, attno, &isnull);
+	Interval   *interval;
+
+	if (isnull)
+		return NULL;
+	interval = palloc(sizeof(Interval));
+	*interval = *DatumGetIntervalP(d);
+	return interval;
+}
+
 /*
  * The stages of an array of statuses, as a mask.  What the model lacks does not
  * count: no lead is there.
@@ -114,6 +128,15 @@ make_rule(TupleTableSlot *slot, Relation rel, LcProgram *program, LcRuleSet *set
 	rule->points = lc_expr_make(CurrentMemoryContext, rel,
 								psprintf("points of rule \"%s\"", rule->name),
 								program->owner, points, FLOAT8OID, &set->points_scope);
+	if (program->is_signal)
+	{
+		rule->half_life = rule_interval(slot, Anum_rule_half_life);
+		rule->max_age = rule_interval(slot, Anum_rule_max_age);
+		rule->unless_other = lc_expr_make(CurrentMemoryContext, rel,
+										  psprintf("unless_other of rule \"%s\"", rule->name),
+										  program->owner, rule_text(slot, Anum_rule_unless_other),
+										  BOOLOID, &set->points_scope);
+	}
 	return rule;
 }
 
@@ -136,11 +159,12 @@ standing(const LcModel *model, int stage)
 	return 2 + LC_MAX_STAGES - 1 - stage;
 }
 
-static int
-compare_precedence(const void *a, const void *b, void *model)
+/*
+ * Which of two rules wins: the first where the result is less than zero.
+ */
+int
+lc_rules_compare(const LcModel *model, const LcRule *x, const LcRule *y)
 {
-	const LcRule *x = *(LcRule *const *) a;
-	const LcRule *y = *(LcRule *const *) b;
 	int			sx;
 	int			sy;
 
@@ -151,6 +175,12 @@ compare_precedence(const void *a, const void *b, void *model)
 	if (sx != sy)
 		return sx < sy ? -1 : 1;
 	return strcmp(x->name, y->name);
+}
+
+static int
+compare_precedence(const void *a, const void *b, void *model)
+{
+	return lc_rules_compare(model, *(LcRule *const *) a, *(LcRule *const *) b);
 }
 
 /*
@@ -170,7 +200,7 @@ lc_rules_load(LcProgram *program, Relation rel, bool disabled)
 	set->points_scope.status = program->status;
 	set->points_scope.score = program->score;
 	set->status_scope = set->points_scope;
-	set->status_scope.scores = true;
+	set->status_scope.scores = !program->is_signal;
 	set->points = palloc(room * sizeof(LcRule *));
 	set->status = palloc(room * sizeof(LcRule *));
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
@@ -217,7 +247,10 @@ lc_rules_free(LcRuleSet *set)
 		lc_expr_free(set->points[i]->points);
 	}
 	for (int i = 0; i < set->nstatus; i++)
+	{
 		lc_expr_free(set->status[i]->condition);
+		lc_expr_free(set->status[i]->unless_other);
+	}
 	if (set->econtext != NULL)
 		FreeExprContext(set->econtext, false);
 }
@@ -421,7 +454,8 @@ typedef enum Question
 	SCORE,						/* what the points add up to */
 	AT_ENTRY,					/* which status holds */
 	FIRED,						/* which status holds that did not */
-	STANDING					/* which status holds and may be moved to */
+	STANDING,					/* which status holds and may be moved to */
+	FACTS						/* what a signal comes to */
 } Question;
 
 static float8
@@ -442,6 +476,21 @@ add_up(Judge *judge, TupleTableSlot *row)
 				 errmsg("demographic score of a lead of table \"%s\" is out of range",
 						judge->program->name)));
 	return score;
+}
+
+static void
+find_facts(Judge *judge, TupleTableSlot *row, LcSignalFacts *facts)
+{
+	LcRuleSet  *set = judge->program->rules;
+
+	for (int i = 0; i < set->npoints; i++)
+	{
+		facts->points[i] = holds(judge, set->points[i], row) ? points_of(judge, set->points[i], row) : 0;
+		if (facts->points[i] != 0)
+			facts->has_points = true;
+	}
+	for (int i = 0; i < set->nstatus; i++)
+		facts->holds[i] = set->status[i]->stage >= 0 && holds(judge, set->status[i], row);
 }
 
 static const LcRule *
@@ -483,7 +532,7 @@ find_rule(Judge *judge, Question question, TupleTableSlot *oldrow, LcJudgement *
  */
 static const LcRule *
 ask(LcProgram *program, Question question, TupleTableSlot *oldrow, LcJudgement *old,
-	TupleTableSlot *row, const LcJudgement *new, int from, float8 *score)
+	TupleTableSlot *row, const LcJudgement *new, int from, void *answer)
 {
 	Judge		judge;
 	ErrorContextCallback callback;
@@ -505,7 +554,9 @@ ask(LcProgram *program, Question question, TupleTableSlot *oldrow, LcJudgement *
 		if (question == COLUMNS)
 			compile_all(&judge);
 		else if (question == SCORE)
-			*score = add_up(&judge, row);
+			*(float8 *) answer = add_up(&judge, row);
+		else if (question == FACTS)
+			find_facts(&judge, row, answer);
 		else
 			judge.found = find_rule(&judge, question, oldrow, old, row, from);
 	}
@@ -565,13 +616,14 @@ lc_rules_score_may_differ(LcProgram *program, TupleTableSlot *oldrow, const LcLe
  * The rule that decides on which status a lead enters, or NULL.
  */
 const LcRule *
-lc_rules_at_entry(LcProgram *program, TupleTableSlot *row, float8 score, TimestampTz moment)
+lc_rules_at_entry(LcProgram *program, TupleTableSlot *row, float8 score, float8 behavior,
+				  TimestampTz moment)
 {
 	LcJudgement judgement;
 
 	if (program->rules->nstatus == 0)
 		return NULL;
-	lc_expr_set_judgement(&judgement, score, false, 0, moment);
+	lc_expr_set_judgement(&judgement, score, false, behavior, moment);
 	return ask(program, AT_ENTRY, NULL, NULL, row, &judgement, LC_NO_STAGE, NULL);
 }
 
@@ -587,6 +639,7 @@ lc_rules_fired(LcProgram *program, TupleTableSlot *oldrow, const LcLead *old,
 	LcJudgement before;
 	LcJudgement after;
 	float8		old_score = old->score;
+	float8		behavior;
 
 	if (set->nstatus == 0 || old->stage < 0)
 		return NULL;
@@ -596,8 +649,9 @@ lc_rules_fired(LcProgram *program, TupleTableSlot *oldrow, const LcLead *old,
 		return NULL;
 	if (old->score_isnull && set->reads_demographic_score)
 		old_score = lc_rules_score(program, oldrow, moment);
-	lc_expr_set_judgement(&before, old_score, false, 0, moment);
-	lc_expr_set_judgement(&after, new->score, false, 0, moment);
+	behavior = lc_behavior_of(program, old->key, moment);
+	lc_expr_set_judgement(&before, old_score, false, behavior, moment);
+	lc_expr_set_judgement(&after, new->score, false, behavior, moment);
 	return ask(program, FIRED, oldrow, &before, newrow, &after, old->stage, NULL);
 }
 
@@ -605,15 +659,78 @@ lc_rules_fired(LcProgram *program, TupleTableSlot *oldrow, const LcLead *old,
  * The rule that holds for a lead at the given stage and may move it, or NULL.
  */
 const LcRule *
-lc_rules_standing(LcProgram *program, TupleTableSlot *row, float8 score, int from,
+lc_rules_standing(LcProgram *program, TupleTableSlot *row, float8 score, float8 behavior, int from,
 				  TimestampTz moment)
 {
 	LcJudgement judgement;
 
 	if (program->rules->nstatus == 0 || from < 0)
 		return NULL;
-	lc_expr_set_judgement(&judgement, score, false, 0, moment);
+	lc_expr_set_judgement(&judgement, score, false, behavior, moment);
 	return ask(program, STANDING, NULL, NULL, row, &judgement, from, NULL);
+}
+
+/*
+ * The rule that a change of the lead's behaviour score fires, or NULL.
+ */
+const LcRule *
+lc_rules_crossed(LcProgram *program, TupleTableSlot *row, const LcLead *lead, float8 before,
+				 float8 after, TimestampTz moment)
+{
+	LcJudgement old;
+	LcJudgement new;
+	float8		score = lead->score;
+
+	if (program->rules->nstatus == 0 || lead->stage < 0 || before == after ||
+		!lc_rules_read_behavior(program))
+		return NULL;
+	if (lead->score_isnull && program->rules->reads_demographic_score)
+		score = lc_rules_score(program, row, moment);
+	lc_expr_set_judgement(&old, score, false, before, moment);
+	lc_expr_set_judgement(&new, score, false, after, moment);
+	return ask(program, FIRED, row, &old, row, &new, lead->stage, NULL);
+}
+
+/*
+ * Whether the behaviour score of a lead matters for where it goes.
+ */
+bool
+lc_rules_read_behavior(LcProgram *program)
+{
+	if (program->rules->nstatus == 0)
+		return false;
+	prepare(program);
+	return program->rules->reads_behavior_score;
+}
+
+/*
+ * What a row of a signal table comes to, into memory that the caller has.
+ */
+void
+lc_rules_signal(LcProgram *signal, TupleTableSlot *row, TimestampTz moment, LcSignalFacts *facts)
+{
+	LcJudgement judgement;
+
+	facts->has_points = false;
+	if (signal->rules->npoints + signal->rules->nstatus == 0)
+		return;
+	lc_expr_set_judgement(&judgement, 0, true, 0, moment);
+	(void) ask(signal, FACTS, NULL, NULL, row, &judgement, LC_NO_STAGE, facts);
+}
+
+/*
+ * Whether the row keeps the rule from firing for another row of the lead.
+ */
+bool
+lc_rules_unless(LcProgram *signal, const LcRule *rule, TupleTableSlot *row, TimestampTz moment)
+{
+	LcJudgement judgement;
+	bool		isnull;
+	Datum		value;
+
+	lc_expr_set_judgement(&judgement, 0, true, 0, moment);
+	value = lc_expr_judge(rule->unless_other, row, &judgement, &isnull);
+	return !isnull && DatumGetBool(value);
 }
 
 /*

@@ -1,0 +1,955 @@
+/*-------------------------------------------------------------------------
+ *
+ * signal.c
+ *	  What rows of other tables mean for leads: points, and statuses that they
+ *	  ask for.
+ *
+ * AFTER ROW takes down what a row that was stored, changed or taken away comes
+ * to, by the rules of its table.  AFTER STATEMENT puts it into effect, lead by
+ * lead in the order of the key, so that statements which meet do not deadlock:
+ *
+ * 1. The leads' rows are locked, before anything is written.  That is the only
+ *    lock; of leads that are not there the row of points is held instead.
+ * 2. The points are read, with a snapshot that is younger than the lock, and
+ *    written.  Points that only come are added; where one went or changed, the
+ *    sum is made anew of the rows that are there, so that it is always what
+ *    they give.
+ * 3. Leads that crossed something, or were asked for, move: by an UPDATE of
+ *    their row, whose triggers write the history.
+ *
+ * Writes without a statement trigger around them, straight into a partition that
+ * lacks it, are put into effect row by row.
+ *
+ * What is taken down belongs to the subtransaction of the statement.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "lifecycle.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/ruleutils.h"
+#include "utils/typcache.h"
+
+PG_FUNCTION_INFO_V1(lifecycle_signal_statement);
+PG_FUNCTION_INFO_V1(lifecycle_signal_after_row);
+PG_FUNCTION_INFO_V1(lifecycle_signal_truncate);
+PG_FUNCTION_INFO_V1(lifecycle_behavior_score_from_signals);
+
+/* How many leads are locked and written at a time. */
+#define LEADS_AT_A_TIME 1000
+
+/* What a row did to a lead. */
+typedef enum Effect
+{
+	POINTS_CAME,				/* rule gives points */
+	POINTS_CHANGED,				/* the sum is to be made anew */
+	ASKS,						/* rule asks for a status */
+	LOOK_AGAIN					/* a row that kept rules from firing may be gone */
+} Effect;
+
+typedef struct Entry
+{
+	Datum		lead;
+	Effect		effect;
+	LcProgram  *signal;			/* pinned */
+	const LcRule *rule;
+	float8		half_life;
+	float8		points;
+	TimestampTz at;
+} Entry;
+
+/* What one statement did. */
+typedef struct Frame
+{
+	struct Frame *outer;
+	int32		signal_id;
+	SubTransactionId owner;
+	MemoryContext cxt;
+	LcProgram  *leads;			/* pinned */
+	List	   *signals;		/* pinned */
+	Entry	   *entries;
+	Size		nentries;
+	Size		room;
+} Frame;
+
+static Frame *frames = NULL;
+
+/* ---- frames ---- */
+
+static Frame *
+push_frame(LcProgram *signal)
+{
+	MemoryContext cxt = AllocSetContextCreate(TopTransactionContext, "lifecycle signals",
+											  ALLOCSET_SMALL_SIZES);
+	Frame	   *frame = MemoryContextAllocZero(cxt, sizeof(Frame));
+
+	frame->cxt = cxt;
+	frame->signal_id = signal->id;
+	frame->owner = GetCurrentSubTransactionId();
+	frame->outer = frames;
+	frames = frame;
+	return frame;
+}
+
+static void
+drop_frame(Frame *frame)
+{
+	Frame	  **link = &frames;
+
+	while (*link != frame)
+		link = &(*link)->outer;
+	*link = frame->outer;
+	MemoryContextDelete(frame->cxt);
+}
+
+/* The innermost frame of the table, if it is of this subtransaction. */
+static Frame *
+frame_of(LcProgram *signal)
+{
+	Frame	   *f = frames;
+
+	while (f != NULL && f->signal_id != signal->id)
+		f = f->outer;
+	return f != NULL && f->owner == GetCurrentSubTransactionId() ? f : NULL;
+}
+
+void
+lc_signal_end_subtransaction(bool commit, SubTransactionId mine, SubTransactionId parent)
+{
+	Frame	   *next;
+
+	for (Frame *f = frames; f != NULL; f = next)
+	{
+		next = f->outer;
+		if (f->owner != mine)
+			continue;
+		if (commit)
+			f->owner = parent;
+		else
+			drop_frame(f);
+	}
+}
+
+void
+lc_signal_end_transaction(void)
+{
+	frames = NULL;
+}
+
+/* ---- taking down ---- */
+
+/* A row, as its table's rules see it. */
+typedef struct SignalRow
+{
+	Datum		lead;
+	bool		lead_isnull;
+	TimestampTz at;
+	LcSignalFacts facts;
+} SignalRow;
+
+/*
+ * Read the row.  One that is dated in the future, or not at all, counts as of now.
+ */
+static void
+read_row(LcProgram *signal, TupleTableSlot *slot, SignalRow *row)
+{
+	LcRuleSet  *rules = signal->rules;
+	TimestampTz now = GetCurrentTransactionStartTimestamp();
+	bool		isnull;
+
+	memset(row, 0, sizeof(SignalRow));
+	row->lead = lc_expr_eval(signal->lead, slot, &row->lead_isnull);
+	if (row->lead_isnull)
+		return;
+	row->lead = datumCopy(row->lead, signal->key_by_value, signal->key_length);
+	row->at = DatumGetTimestampTz(lc_expr_eval(signal->at, slot, &isnull));
+	if (isnull || row->at > now)
+		row->at = now;
+	if (row->at == DT_NOBEGIN)
+		return;
+	row->facts.points = palloc0((rules->npoints + 1) * sizeof(float8));
+	row->facts.holds = palloc0((rules->nstatus + 1) * sizeof(bool));
+	lc_rules_signal(signal, slot, now, &row->facts);
+}
+
+static void
+take_down(Frame *frame, LcProgram *signal, const SignalRow *row, Effect effect, const LcRule *rule,
+		  float8 points)
+{
+	MemoryContext old = MemoryContextSwitchTo(frame->cxt);
+	Entry	   *entry;
+
+	if (frame->nentries == frame->room)
+	{
+		frame->room = Max(16, 2 * frame->room);
+		frame->entries = frame->entries == NULL ? palloc(frame->room * sizeof(Entry)) :
+			repalloc_huge(frame->entries, frame->room * sizeof(Entry));
+	}
+	if (frame->leads == NULL)
+		frame->leads = lc_program_pin(signal->lead_table);
+	/* rules that are taken down must outlive the row that they were asked for */
+	if (!list_member_ptr(frame->signals, signal))
+		frame->signals = lappend(frame->signals, lc_program_pin_again(signal));
+	entry = &frame->entries[frame->nentries++];
+	entry->lead = datumCopy(row->lead, signal->key_by_value, signal->key_length);
+	entry->effect = effect;
+	entry->signal = signal;
+	entry->rule = rule;
+	entry->half_life = rule != NULL ? lc_half_life(rule->half_life) : 0;
+	entry->points = points;
+	entry->at = row->at;
+	MemoryContextSwitchTo(old);
+}
+
+/* Whether some rule of the table may be kept from firing by other rows. */
+static bool
+has_unless_other(LcProgram *signal)
+{
+	for (int i = 0; i < signal->rules->nstatus; i++)
+	{
+		if (signal->rules->status[i]->unless_other != NULL)
+			return true;
+	}
+	return false;
+}
+
+static void
+row_went(Frame *frame, LcProgram *signal, const SignalRow *row)
+{
+	if (row->lead_isnull)
+		return;
+	if (row->facts.has_points)
+		take_down(frame, signal, row, POINTS_CHANGED, NULL, 0);
+	if (has_unless_other(signal))
+		take_down(frame, signal, row, LOOK_AGAIN, NULL, 0);
+}
+
+/* "before" is the row that it replaces, with the same lead, or NULL. */
+static void
+row_came(Frame *frame, LcProgram *signal, const SignalRow *row, const SignalRow *before)
+{
+	LcRuleSet  *rules = signal->rules;
+
+	if (row->lead_isnull || row->facts.points == NULL)
+		return;
+	if (before != NULL && before->facts.points != NULL)
+	{
+		if ((row->facts.has_points || before->facts.has_points) &&
+			(row->at != before->at ||
+			 memcmp(row->facts.points, before->facts.points, rules->npoints * sizeof(float8)) != 0))
+			take_down(frame, signal, row, POINTS_CHANGED, NULL, 0);
+		if (has_unless_other(signal))
+			take_down(frame, signal, row, LOOK_AGAIN, NULL, 0);
+	}
+	else
+	{
+		for (int i = 0; row->facts.has_points && i < rules->npoints; i++)
+		{
+			if (row->facts.points[i] != 0)
+				take_down(frame, signal, row, POINTS_CAME, rules->points[i], row->facts.points[i]);
+		}
+	}
+	for (int i = 0; i < rules->nstatus; i++)
+	{
+		if (row->facts.holds[i] && !(before != NULL && before->facts.holds != NULL && before->facts.holds[i]))
+			take_down(frame, signal, row, ASKS, rules->status[i], 0);
+	}
+}
+
+/* ---- rows of a lead ---- */
+
+typedef void (*RowCallback) (LcProgram *signal, TupleTableSlot *slot, const SignalRow *row, void *arg);
+
+/*
+ * Hand each row that the signal table has of the lead to the callback, as of
+ * now.  Read as the signal table's owner.
+ */
+static void
+walk_rows(LcProgram *program, Oid signal_table, Datum lead, RowCallback callback, void *arg)
+{
+	Relation	rel = table_open(signal_table, AccessShareLock);
+	LcProgram  *signal = lc_signal_pin(signal_table);
+	TupleTableSlot *slot;
+	char	   *alias = pstrdup("s");
+	Oid			type = get_array_type(program->key_type);
+	Datum		value = PointerGetDatum(lc_behavior_array(program, &lead, 1));
+	SPITupleTable *rows;
+	uint64		n;
+
+	if (signal == NULL)
+	{
+		table_close(rel, AccessShareLock);
+		return;
+	}
+	while (get_attnum(signal_table, alias) != InvalidAttrNumber)
+		alias = psprintf("%ss", alias);
+	n = lc_behavior_execute(signal, LC_PLAN_SIGNALS,
+							signal->plans[LC_PLAN_SIGNALS] ? NULL :
+							psprintf("SELECT %s FROM %s %s WHERE %s", alias, signal->name, alias,
+									 lc_behavior_is_lead(program, psprintf("%s.%s", alias, signal->lead->source))),
+							signal->owner, 1, &type, &value);
+	rows = SPI_tuptable;
+	slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
+	for (uint64 i = 0; i < n; i++)
+	{
+		HeapTupleData tuple;
+		HeapTupleHeader header;
+		bool		isnull;
+		SignalRow	row;
+
+		CHECK_FOR_INTERRUPTS();
+		header = DatumGetHeapTupleHeader(SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &isnull));
+		tuple.t_len = HeapTupleHeaderGetDatumLength(header);
+		ItemPointerSetInvalid(&tuple.t_self);
+		tuple.t_tableOid = signal_table;
+		tuple.t_data = header;
+		ExecStoreHeapTuple(&tuple, slot, false);
+		read_row(signal, slot, &row);
+		if (!row.lead_isnull)
+			callback(signal, slot, &row, arg);
+		ExecClearTuple(slot);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	SPI_freetuptable(rows);
+	lc_program_unpin(signal);
+	table_close(rel, AccessShareLock);
+}
+
+typedef struct Recomputation
+{
+	TimestampTz until;
+	LcBehavior *behavior;
+} Recomputation;
+
+static void
+recompute_row(LcProgram *signal, TupleTableSlot *slot, const SignalRow *row, void *arg)
+{
+	Recomputation *r = arg;
+
+	if (!row->facts.has_points || row->at <= r->behavior->since || row->at > r->until)
+		return;
+	for (int i = 0; i < signal->rules->npoints; i++)
+	{
+		if (row->facts.points[i] != 0)
+			lc_behavior_add(r->behavior, lc_half_life(signal->rules->points[i]->half_life),
+							row->facts.points[i], row->at);
+	}
+}
+
+/*
+ * Make the sums of the lead anew, of all its rows up to that time.  Half-lives
+ * that have none left stay, with no points.  SPI is connected.
+ */
+void
+lc_signal_recompute(LcProgram *program, Datum lead, TimestampTz until, LcBehavior *behavior)
+{
+	Recomputation r;
+
+	for (int i = 0; i < behavior->n; i++)
+		behavior->sums[i].points = 0;
+	r.until = until;
+	r.behavior = behavior;
+	for (int i = 0; i < program->nsignals; i++)
+		walk_rows(program, program->signals[i], lead, recompute_row, &r);
+}
+
+/* Whether the signal is young enough, and after the restart, to ask for a status. */
+static bool
+may_ask(const LcRule *rule, TimestampTz at, TimestampTz since, TimestampTz moment)
+{
+	if (at <= since)
+		return false;
+	return rule->max_age == NULL ||
+		at >= DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval, TimestampTzGetDatum(moment),
+													  IntervalPGetDatum(rule->max_age)));
+}
+
+/* Whether a rule with unless_other fires for a lead, all its rows considered. */
+typedef struct Rivals
+{
+	const char *rule;
+	TimestampTz since;
+	TimestampTz moment;
+	int			fulfilled;		/* rows that keep others from firing */
+	int			asking;			/* rows that ask */
+	int			asking_fulfilled;	/* both */
+} Rivals;
+
+static const LcRule *
+rule_named(LcProgram *signal, const char *name, int *index)
+{
+	for (int i = 0; i < signal->rules->nstatus; i++)
+	{
+		if (strcmp(signal->rules->status[i]->name, name) == 0)
+		{
+			*index = i;
+			return signal->rules->status[i];
+		}
+	}
+	return NULL;
+}
+
+static void
+count_rival(LcProgram *signal, TupleTableSlot *slot, const SignalRow *row, void *arg)
+{
+	Rivals	   *r = arg;
+	int			i;
+	const LcRule *rule = rule_named(signal, r->rule, &i);
+	bool		fulfils;
+	bool		asks;
+
+	if (rule == NULL || row->facts.holds == NULL)
+		return;
+	fulfils = rule->unless_other != NULL && lc_rules_unless(signal, rule, slot, r->moment);
+	asks = row->facts.holds[i] && may_ask(rule, row->at, r->since, r->moment);
+	r->fulfilled += fulfils;
+	r->asking += asks;
+	r->asking_fulfilled += fulfils && asks;
+}
+
+static bool
+fires_unless_other(LcProgram *program, LcProgram *signal, const LcRule *rule, Datum lead,
+				   TimestampTz since, TimestampTz moment)
+{
+	Rivals		r = {0};
+
+	r.rule = rule->name;
+	r.since = since;
+	r.moment = moment;
+	walk_rows(program, signal->root, lead, count_rival, &r);
+	if (r.fulfilled == 0)
+		return r.asking > 0;
+	/* a row does not keep itself from firing */
+	return r.fulfilled == 1 && r.asking_fulfilled == 1;
+}
+
+/* ---- putting into effect ---- */
+
+/* A lead that the statement was about. */
+typedef struct Affected
+{
+	Datum		key;
+	Size		first;			/* entries */
+	Size		n;
+	bool		is_there;
+	LcLead		lead;
+	int			row;			/* of the result of locking */
+	TimestampTz moment;
+	float8		before;
+	float8		after;
+	bool		changed;
+	const LcRule *winner;
+} Affected;
+
+/* The order of the key. */
+typedef struct KeyOrder
+{
+	FmgrInfo   *compare;
+	Oid			collation;
+} KeyOrder;
+
+static int
+compare_entries(const void *a, const void *b, void *arg)
+{
+	const KeyOrder *order = arg;
+
+	return DatumGetInt32(FunctionCall2Coll(order->compare, order->collation,
+										   ((const Entry *) a)->lead, ((const Entry *) b)->lead));
+}
+
+/*
+ * Lock the leads, in the order of the key.  Gives the rows, as they are now.
+ */
+static SPITupleTable *
+lock_leads(LcProgram *program, Relation rel, Datum *keys, int n, uint64 *found)
+{
+	Oid			type = get_array_type(program->key_type);
+	Datum		value = PointerGetDatum(lc_behavior_array(program, keys, n));
+	char	   *alias = pstrdup("l");
+	const char *key = quote_identifier(get_attname(program->root, program->key, false));
+
+	while (get_attnum(program->root, alias) != InvalidAttrNumber)
+		alias = psprintf("%sl", alias);
+	*found = lc_behavior_execute(program, LC_PLAN_LOCK,
+								 program->plans[LC_PLAN_LOCK] ? NULL :
+								 psprintf("SELECT %s FROM %s %s WHERE %s ORDER BY %s.%s FOR NO KEY UPDATE",
+										  alias, program->name, alias,
+										  lc_behavior_is_lead(program, psprintf("%s.%s", alias, key)), alias, key),
+								 program->owner, 1, &type, &value);
+	return SPI_tuptable;
+}
+
+static void
+store_lead(SPITupleTable *rows, int i, Relation rel, TupleTableSlot *slot)
+{
+	bool		isnull;
+	HeapTupleHeader header = DatumGetHeapTupleHeader(SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &isnull));
+	HeapTuple	tuple = palloc0(sizeof(HeapTupleData));
+
+	tuple->t_len = HeapTupleHeaderGetDatumLength(header);
+	ItemPointerSetInvalid(&tuple->t_self);
+	tuple->t_tableOid = RelationGetRelid(rel);
+	tuple->t_data = header;
+	ExecStoreHeapTuple(tuple, slot, false);
+}
+
+/*
+ * Bring the points of the lead up to date, in memory.
+ */
+static void
+apply_points(Frame *frame, LcProgram *program, Affected *a, LcBehavior *behavior)
+{
+	bool		anew = false;
+
+	if (!behavior->known && (!a->is_there || a->lead.seq_isnull || a->lead.seq > 1))
+		behavior->since = lc_history_restart(program, a->key, DT_NOEND);
+	a->before = lc_behavior_at(behavior, a->moment);
+	for (Size i = a->first; i < a->first + a->n; i++)
+	{
+		if (frame->entries[i].effect == POINTS_CHANGED)
+			anew = true;
+	}
+	if (anew)
+	{
+		lc_signal_recompute(program, a->key, DT_NOEND, behavior);
+		a->changed = true;
+	}
+	else
+	{
+		for (Size i = a->first; i < a->first + a->n; i++)
+		{
+			const Entry *e = &frame->entries[i];
+
+			if (e->effect == POINTS_CAME && e->at > behavior->since)
+			{
+				lc_behavior_add(behavior, e->half_life, e->points, e->at);
+				a->changed = true;
+			}
+		}
+	}
+	a->after = lc_behavior_at(behavior, a->moment);
+}
+
+/* Let the rule win where it may move the lead and comes before the winner. */
+static void
+consider(Frame *frame, LcProgram *program, Affected *a, const LcBehavior *behavior,
+		 LcProgram *signal, const LcRule *rule, TimestampTz at, bool asks)
+{
+	if (rule->stage < 0 || (rule->only_from >> a->lead.stage & 1) == 0 ||
+		!lc_model_move_is_legal(program->model, a->lead.stage, rule->stage) ||
+		(a->winner != NULL && lc_rules_compare(program->model, a->winner, rule) <= 0))
+		return;
+	if (asks && !may_ask(rule, at, behavior->since, a->moment))
+		return;
+	if (rule->unless_other != NULL &&
+		!fires_unless_other(program, signal, rule, a->key, behavior->since, a->moment))
+		return;
+	a->winner = rule;
+}
+
+/*
+ * Which rule moves the lead, if any.
+ */
+static void
+find_winner(Frame *frame, LcProgram *program, Affected *a, const LcBehavior *behavior,
+			TupleTableSlot *row)
+{
+	a->winner = lc_rules_crossed(program, row, &a->lead, a->before, a->after, a->moment);
+	for (Size i = a->first; i < a->first + a->n; i++)
+	{
+		const Entry *e = &frame->entries[i];
+
+		if (e->effect == ASKS)
+			consider(frame, program, a, behavior, e->signal, e->rule, e->at, true);
+		else if (e->effect == LOOK_AGAIN)
+		{
+			for (int r = 0; r < e->signal->rules->nstatus; r++)
+			{
+				if (e->signal->rules->status[r]->unless_other != NULL)
+					consider(frame, program, a, behavior, e->signal, e->signal->rules->status[r], 0, false);
+			}
+		}
+	}
+}
+
+static void
+move_lead(LcProgram *program, Affected *a)
+{
+	Oid			types[2];
+	Datum		values[2];
+	uint64		n;
+
+	types[0] = get_array_type(program->key_type);
+	values[0] = PointerGetDatum(lc_behavior_array(program, &a->key, 1));
+	types[1] = program->status_type;
+	values[1] = lc_program_status(program, a->winner->stage);
+	lc_history_announce(program, LC_SIGNAL, a->winner->name);
+	n = lc_behavior_execute(program, LC_PLAN_MOVE,
+							program->plans[LC_PLAN_MOVE] ? NULL :
+							psprintf("UPDATE %s SET %s = $2 WHERE %s", program->name,
+									 quote_identifier(get_attname(program->root, program->status, false)),
+									 lc_behavior_is_lead(program, quote_identifier(get_attname(program->root, program->key, false)))),
+							program->owner, 2, types, values);
+	/* should our trigger not have fired, no later statement may take it up */
+	if (n == 0)
+		lc_history_announce(program, LC_WRITE, NULL);
+}
+
+/*
+ * Put into effect what the statement did to the leads, whose entries are in the
+ * order of the key.
+ */
+static void
+apply(Frame *frame, Affected *affected, int n)
+{
+	LcProgram  *program = frame->leads;
+	Relation	rel = table_open(program->root, AccessShareLock);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
+	Datum	   *keys = palloc(n * sizeof(Datum));
+	Datum	   *unknown = palloc(n * sizeof(Datum));
+	int			nunknown = 0;
+	LcBehavior *behaviors;
+	Datum	   *changed_keys = palloc(n * sizeof(Datum));
+	LcBehavior **changed = palloc(n * sizeof(LcBehavior *));
+	int			nchanged = 0;
+	SPITupleTable *rows;
+	uint64		found;
+	int			next = 0;
+
+	for (int i = 0; i < n; i++)
+		keys[i] = affected[i].key;
+	rows = lock_leads(program, rel, keys, n, &found);
+	for (uint64 r = 0; r < found; r++)
+	{
+		LcLead		lead;
+
+		store_lead(rows, r, rel, slot);
+		lc_lead_read(program, slot, &lead);
+		lead.key = datumCopy(lead.key, program->key_by_value, program->key_length);
+		while (next < n && !DatumGetBool(FunctionCall2Coll(&program->key_equal, program->key_collation,
+														   affected[next].key, lead.key)))
+			next++;
+		if (next == n)
+			break;
+		affected[next].is_there = true;
+		affected[next].lead = lead;
+		affected[next].row = r;
+	}
+	for (int i = 0; i < n; i++)
+	{
+		if (!affected[i].is_there)
+			unknown[nunknown++] = affected[i].key;
+	}
+	if (nunknown > 0)
+		lc_behavior_hold(program, unknown, nunknown);
+
+	behaviors = lc_behavior_read(program, keys, n);
+	for (int i = 0; i < n; i++)
+	{
+		Affected   *a = &affected[i];
+		bool		is_set;
+
+		a->moment = lc_moment(program, &is_set);
+		if (a->is_there && !a->lead.since_isnull)
+			a->moment = Max(a->moment, a->lead.since);
+		apply_points(frame, program, a, &behaviors[i]);
+		if (a->is_there && a->lead.stage >= 0)
+		{
+			store_lead(rows, a->row, rel, slot);
+			lc_lead_read(program, slot, &a->lead);
+			find_winner(frame, program, a, &behaviors[i], slot);
+		}
+		if (a->changed)
+		{
+			changed_keys[nchanged] = a->key;
+			changed[nchanged++] = &behaviors[i];
+		}
+	}
+	lc_behavior_write(program, changed_keys, changed, nchanged);
+	for (int i = 0; i < n; i++)
+	{
+		if (affected[i].winner != NULL)
+			move_lead(program, &affected[i]);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+}
+
+static void
+end_frame(Frame *frame)
+{
+	ListCell   *cell;
+	Size		i = 0;
+
+	if (frame->nentries > 0)
+	{
+		KeyOrder	order;
+
+		order.compare = &lookup_type_cache(getBaseType(frame->leads->key_type), TYPECACHE_CMP_PROC_FINFO)->cmp_proc_finfo;
+		order.collation = frame->leads->key_collation;
+		qsort_arg(frame->entries, frame->nentries, sizeof(Entry), compare_entries, &order);
+		while (i < frame->nentries)
+		{
+			Affected   *affected;
+			int			n = 0;
+
+			SPI_connect();
+			affected = palloc0(LEADS_AT_A_TIME * sizeof(Affected));
+			while (i < frame->nentries && n < LEADS_AT_A_TIME)
+			{
+				Affected   *a = &affected[n++];
+
+				a->key = frame->entries[i].lead;
+				a->first = i;
+				while (i < frame->nentries && compare_entries(&frame->entries[a->first], &frame->entries[i], &order) == 0)
+					i++;
+				a->n = i - a->first;
+			}
+			apply(frame, affected, n);
+			SPI_finish();
+		}
+	}
+	foreach(cell, frame->signals)
+		lc_program_unpin((LcProgram *) lfirst(cell));
+	if (frame->leads != NULL)
+		lc_program_unpin(frame->leads);
+	drop_frame(frame);
+}
+
+/* ---- triggers ---- */
+
+/*
+ * BEFORE and AFTER INSERT OR UPDATE OR DELETE FOR EACH STATEMENT.
+ */
+Datum
+lifecycle_signal_statement(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	LcProgram  *signal;
+
+	if (CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_BEFORE(trigdata->tg_event))
+		AcceptInvalidationMessages();
+	signal = lc_signal_pin_for_trigger(fcinfo, "signal_statement");
+	if (!TRIGGER_FIRED_FOR_STATEMENT(trigdata->tg_event) || TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" was not fired %s", "signal_statement", "FOR EACH STATEMENT"),
+				 errhint("Triggers of lifecycle are made by lifecycle.track_signal().")));
+	if (TRIGGER_FIRED_BEFORE(trigdata->tg_event))
+		(void) push_frame(signal);
+	else
+	{
+		Frame	   *frame = frame_of(signal);
+
+		if (frame != NULL)
+			end_frame(frame);
+	}
+	lc_program_unpin(signal);
+	return PointerGetDatum(NULL);
+}
+
+/*
+ * AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW.
+ */
+Datum
+lifecycle_signal_after_row(PG_FUNCTION_ARGS)
+{
+	LcProgram  *signal = lc_signal_pin_for_trigger(fcinfo, "signal_after_row");
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	Frame	   *frame;
+	bool		own_frame;
+	SignalRow	old;
+	SignalRow	new;
+
+	if (!TRIGGER_FIRED_AFTER(trigdata->tg_event) || !TRIGGER_FIRED_FOR_ROW(trigdata->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" was not fired %s", "signal_after_row", "AFTER ... FOR EACH ROW"),
+				 errhint("Triggers of lifecycle are made by lifecycle.track_signal().")));
+	frame = frame_of(signal);
+	own_frame = frame == NULL;
+	if (own_frame)
+		frame = push_frame(signal);
+	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
+	{
+		read_row(signal, trigdata->tg_trigslot, &new);
+		row_came(frame, signal, &new, NULL);
+	}
+	else if (TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
+	{
+		read_row(signal, trigdata->tg_trigslot, &old);
+		row_went(frame, signal, &old);
+	}
+	else
+	{
+		bool		same_lead;
+
+		read_row(signal, trigdata->tg_trigslot, &old);
+		read_row(signal, trigdata->tg_newslot, &new);
+		same_lead = !old.lead_isnull && !new.lead_isnull &&
+			datum_image_eq(old.lead, new.lead, signal->key_by_value, signal->key_length);
+		if (!same_lead)
+			row_went(frame, signal, &old);
+		row_came(frame, signal, &new, same_lead ? &old : NULL);
+	}
+	if (own_frame)
+		end_frame(frame);
+	lc_program_unpin(signal);
+	return PointerGetDatum(NULL);
+}
+
+/*
+ * BEFORE and AFTER TRUNCATE: take down whose rows go, and, when all that one
+ * TRUNCATE empties is empty, put it into effect.
+ */
+Datum
+lifecycle_signal_truncate(PG_FUNCTION_ARGS)
+{
+	LcProgram  *signal = lc_signal_pin_for_trigger(fcinfo, "signal_truncate");
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	Relation	rel = trigdata->tg_relation;
+	Frame	   *frame;
+	TableScanDesc scan;
+	TupleTableSlot *slot;
+	Snapshot	snapshot;
+
+	if (!TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" was not fired %s", "signal_truncate", "FOR TRUNCATE"),
+				 errhint("Triggers of lifecycle are made by lifecycle.track_signal().")));
+	if (TRIGGER_FIRED_AFTER(trigdata->tg_event))
+	{
+		frame = frame_of(signal);
+		if (frame != NULL)
+			end_frame(frame);
+		lc_program_unpin(signal);
+		return PointerGetDatum(NULL);
+	}
+	frame = push_frame(signal);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan = table_beginscan(rel, snapshot, 0, NULL);
+	slot = table_slot_create(rel, NULL);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		SignalRow	row;
+
+		CHECK_FOR_INTERRUPTS();
+		read_row(signal, slot, &row);
+		row_went(frame, signal, &row);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	lc_program_unpin(signal);
+	return PointerGetDatum(NULL);
+}
+
+/* ---- leads that come after their signals ---- */
+
+typedef struct AtEntry
+{
+	LcProgram  *program;
+	TimestampTz since;
+	TimestampTz moment;
+	LcRule	   *winner;
+} AtEntry;
+
+static void
+consider_at_entry(LcProgram *signal, TupleTableSlot *slot, const SignalRow *row, void *arg)
+{
+	AtEntry    *a = arg;
+
+	for (int i = 0; i < signal->rules->nstatus; i++)
+	{
+		const LcRule *rule = signal->rules->status[i];
+
+		if (row->facts.holds == NULL || !row->facts.holds[i] || rule->has_only_from ||
+			!may_ask(rule, row->at, a->since, a->moment) ||
+			(a->winner != NULL && lc_rules_compare(a->program->model, a->winner, rule) <= 0))
+			continue;
+		if (a->winner == NULL)
+			a->winner = palloc(sizeof(LcRule));
+		*a->winner = *rule;
+		a->winner->name = pstrdup(rule->name);
+	}
+}
+
+/*
+ * The rule by which signals that came before their lead say where it enters, or
+ * NULL; in the memory that is current.  unless_other is not asked.
+ */
+const LcRule *
+lc_signal_at_entry(LcProgram *program, Datum lead, TimestampTz moment)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	LcBehavior *behavior;
+	AtEntry		a = {0};
+	LcRule	   *winner = NULL;
+
+	if (!OidIsValid(program->behavior))
+		return NULL;
+	SPI_connect();
+	behavior = lc_behavior_read(program, &lead, 1);
+	if (behavior->known)
+	{
+		a.program = program;
+		a.since = behavior->since;
+		a.moment = moment;
+		for (int i = 0; i < program->nsignals; i++)
+			walk_rows(program, program->signals[i], lead, consider_at_entry, &a);
+		if (a.winner != NULL)
+		{
+			winner = MemoryContextAlloc(cxt, sizeof(LcRule));
+			*winner = *a.winner;
+			winner->name = MemoryContextStrdup(cxt, a.winner->name);
+		}
+	}
+	SPI_finish();
+	return winner;
+}
+
+/*
+ * behavior_score_from_signals(lead_table, lead, at): the score that the rows
+ * that are there give for an instant.
+ */
+Datum
+lifecycle_behavior_score_from_signals(PG_FUNCTION_ARGS)
+{
+	TimestampTz at = PG_GETARG_TIMESTAMPTZ(2);
+	LcProgram  *program = lc_program_pin(PG_GETARG_OID(0));
+	Datum		lead;
+	LcBehavior *behavior;
+	float8		score;
+
+	if (program == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table with OID %u is not tracked", PG_GETARG_OID(0))));
+	if (OidIsValid(program->behavior) &&
+		pg_class_aclcheck(program->behavior, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(program->behavior));
+	lead = lc_operation_key(fcinfo, 1, program);
+	SPI_connect();
+	behavior = palloc0(sizeof(LcBehavior));
+	behavior->since = lc_history_restart(program, lead, at);
+	lc_signal_recompute(program, lead, at, behavior);
+	score = lc_behavior_at(behavior, at);
+	SPI_finish();
+	lc_program_unpin(program);
+	PG_RETURN_FLOAT8(score);
+}
