@@ -145,10 +145,10 @@ FROM (VALUES
     ($$'leads', 'r', 'ok', NULL, 'mql', NULL, 0, NULL, NULL, 'ok'$$, '22023: rule "r" has unless_other, which is for signal tables|HINT: A lead has one row; leave out unless_other.'),
     ($$'leads', '', 'ok', '1', NULL, NULL, 0, NULL, NULL, NULL$$, '22023: name of a rule must not be empty'),
     -- NULLs
-    ($$NULL, 'r', 'ok', '1', NULL, NULL, 0, NULL, NULL, NULL$$, '23502: null value in column "on_table" of relation "rule" violates not-null constraint|DETAIL: Failing row contains (null, r, ok, 1, null, null, null, null, null, 0, t).'),
-    ($$'leads', NULL, 'ok', '1', NULL, NULL, 0, NULL, NULL, NULL$$, '23502: null value in column "name" of relation "rule" violates not-null constraint|DETAIL: Failing row contains (leads, null, ok, 1, null, null, null, null, null, 0, t).'),
-    ($$'leads', 'r', NULL, '1', NULL, NULL, 0, NULL, NULL, NULL$$, '23502: null value in column "condition" of relation "rule" violates not-null constraint|DETAIL: Failing row contains (leads, r, null, 1, null, null, null, null, null, 0, t).'),
-    ($$'leads', 'r', 'ok', '1', NULL, NULL, NULL, NULL, NULL, NULL$$, '23502: null value in column "priority" of relation "rule" violates not-null constraint|DETAIL: Failing row contains (leads, r, ok, 1, null, null, null, null, null, null, t).'),
+    ($$NULL, 'r', 'ok', '1', NULL, NULL, 0, NULL, NULL, NULL$$, '23502: null value in column "on_table" of relation "rule" violates not-null constraint|DETAIL: Failing row contains (null, r, ok, 1, null, null, null, null, null, 0, t, null).'),
+    ($$'leads', NULL, 'ok', '1', NULL, NULL, 0, NULL, NULL, NULL$$, '23502: null value in column "name" of relation "rule" violates not-null constraint|DETAIL: Failing row contains (leads, null, ok, 1, null, null, null, null, null, 0, t, null).'),
+    ($$'leads', 'r', NULL, '1', NULL, NULL, 0, NULL, NULL, NULL$$, '23502: null value in column "condition" of relation "rule" violates not-null constraint|DETAIL: Failing row contains (leads, r, null, 1, null, null, null, null, null, 0, t, null).'),
+    ($$'leads', 'r', 'ok', '1', NULL, NULL, NULL, NULL, NULL, NULL$$, '23502: null value in column "priority" of relation "rule" violates not-null constraint|DETAIL: Failing row contains (leads, r, ok, 1, null, null, null, null, null, null, t, null).'),
     -- the table
     ($$'untracked', 'r', 'true', '1', NULL, NULL, 0, NULL, NULL, NULL$$, '55000: table "public.untracked" is not tracked|HINT: SELECT lifecycle.track(''public.untracked'');'),
     ($$'pg_class', 'r', 'true', '1', NULL, NULL, 0, NULL, NULL, NULL$$, '55000: table "pg_catalog.pg_class" is not tracked|HINT: SELECT lifecycle.track(''pg_catalog.pg_class'');'),
@@ -325,7 +325,7 @@ SELECT is((SELECT demographic_score FROM leads WHERE id = 201), 20::float8, 'whi
 SELECT is(failure(format('UPDATE lifecycle.rule SET %s WHERE on_table = ''leads''::regclass AND name = %L', e.change, e.name)), replace(e.error, '|', E'\n'), e.name || ': ' || e.change)
 FROM (VALUES
     ('vp', 'condition = ''titel = 1''', '42703: column "titel" does not exist|HINT: Perhaps you meant to reference the column "leads.title".'),
-    ('vp', 'condition = NULL', '23502: null value in column "condition" of relation "rule" violates not-null constraint|DETAIL: Failing row contains (leads, vp, null, 20, null, null, null, null, null, 0, t).|COLUMN: condition'),
+    ('vp', 'condition = NULL', '23502: null value in column "condition" of relation "rule" violates not-null constraint|DETAIL: Failing row contains (leads, vp, null, 20, null, null, null, null, null, 0, t, null).|COLUMN: condition'),
     ('vp', 'points = NULL', '22023: rule "vp" gives neither points nor a status|HINT: Set one of points and status.'),
     ('vp', 'status = ''mql''', '22023: rule "vp" gives both points and a status|HINT: Write two rules: one with points, one with a status.'),
     ('vp', 'points = ''1 / 0''', '22012: division by zero'),

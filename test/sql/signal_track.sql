@@ -25,7 +25,7 @@ SELECT columns_are('crm', 'activities', ARRAY['id', 'lead_id', 'kind', 'occurred
 SELECT results_eq('SELECT signal_table, lead_table, lead, at FROM lifecycle.signal',
                   $$VALUES ('crm.activities'::regclass, 'crm.leads'::regclass, 'lead_id', 'occurred_at')$$, 'registered with canonical expressions');
 SELECT results_eq('SELECT name, argument FROM our_triggers ORDER BY name',
-    format($$VALUES ('lifecycle_signal_after_row', %1$L), ('lifecycle_signal_after_statement', %1$L),
+    format($$VALUES ('lifecycle_signal_after_row', %1$L), ('lifecycle_signal_after_statement', %1$L), ('lifecycle_signal_after_truncate', %1$L),
                     ('lifecycle_signal_before_statement', %1$L), ('lifecycle_signal_truncate', %1$L)$$,
            (SELECT id || '\000' FROM lifecycle.signal)), 'the triggers name their signal table');
 SELECT is((SELECT behavior FROM lifecycle.program), 'crm.leads_behavior'::regclass, 'the program has a table of points');
@@ -225,7 +225,7 @@ SELECT is(failure($$SELECT lifecycle.untrack_signal('own.signals')$$, 'signal_le
 SELECT is(failure($$SELECT lifecycle.unregister_signal('own.signals')$$, 'signal_leads'), '42501: must be owner of table signals', 'in parts as well');
 SELECT is(failure($$SELECT lifecycle.untrack('own.leads')$$, 'signal_leads'),
     E'42501: must be owner of table signals\nHINT: Let a member of role signal_signals call lifecycle.untrack_signal().', 'so does untrack()');
-SELECT is((SELECT count(*) FROM our_triggers WHERE on_table = 'own.signals'::regclass), 4::bigint, 'nothing was half done');
+SELECT is((SELECT count(*) FROM our_triggers WHERE on_table = 'own.signals'::regclass), 5::bigint, 'nothing was half done');
 SELECT is(failure($$SELECT lifecycle.untrack_signal('own.signals')$$, 'signal_signals'), 'no error', 'the owner of the signals alone may end it');
 SELECT is(failure($$UPDATE lifecycle.program SET behavior = NULL WHERE lead_table = 'own.leads'::regclass$$, 'signal_leads'),
     '42501: permission denied for table program', 'the program''s table of points cannot be changed');
@@ -322,20 +322,20 @@ SELECT on_table::text, count(*) FILTER (WHERE name LIKE '%statement') AS stateme
        count(*) FILTER (WHERE name LIKE '%truncate') AS truncate
 FROM our_triggers WHERE on_table::text LIKE 'p.%' GROUP BY on_table;
 SELECT results_eq('SELECT * FROM counts ORDER BY on_table COLLATE "C"',
-    $$VALUES ('p.acts', 2::bigint, 1::bigint, 0::bigint), ('p.high', 2, 1, 0), ('p.low', 2, 1, 1), ('p.twelve', 2, 1, 1)$$,
-    'each table has its triggers, leaves one for TRUNCATE');
+    $$VALUES ('p.acts', 2::bigint, 1::bigint, 0::bigint), ('p.high', 2, 1, 0), ('p.low', 2, 1, 2), ('p.twelve', 2, 1, 2)$$,
+    'each table has its triggers, leaves two for TRUNCATE');
 CREATE TABLE p.thirteen PARTITION OF p.high FOR VALUES IN (13);
 CREATE TABLE p.more (t timestamptz, k int, lead int) PARTITION BY LIST (k);
 CREATE TABLE p.most PARTITION OF p.more DEFAULT;
 ALTER TABLE p.acts ATTACH PARTITION p.more FOR VALUES FROM (20) TO (30);
 SELECT results_eq('SELECT * FROM counts ORDER BY on_table COLLATE "C"',
-    $$VALUES ('p.acts', 2::bigint, 1::bigint, 0::bigint), ('p.high', 2, 1, 0), ('p.low', 2, 1, 1), ('p.more', 2, 1, 0),
-             ('p.most', 2, 1, 1), ('p.thirteen', 2, 1, 1), ('p.twelve', 2, 1, 1)$$, 'those that come later as well');
+    $$VALUES ('p.acts', 2::bigint, 1::bigint, 0::bigint), ('p.high', 2, 1, 0), ('p.low', 2, 1, 2), ('p.more', 2, 1, 0),
+             ('p.most', 2, 1, 2), ('p.thirteen', 2, 1, 2), ('p.twelve', 2, 1, 2)$$, 'those that come later as well');
 SELECT is_empty($$SELECT * FROM lifecycle.verify('p.leads')$$, 'verify() misses none');
 ALTER TABLE p.acts DETACH PARTITION p.high;
 ALTER TABLE p.more DETACH PARTITION p.most;
 SELECT results_eq('SELECT * FROM counts ORDER BY on_table COLLATE "C"',
-    $$VALUES ('p.acts', 2::bigint, 1::bigint, 0::bigint), ('p.low', 2, 1, 1), ('p.more', 2, 1, 0)$$, 'what is detached loses them, on every level');
+    $$VALUES ('p.acts', 2::bigint, 1::bigint, 0::bigint), ('p.low', 2, 1, 2), ('p.more', 2, 1, 0)$$, 'what is detached loses them, on every level');
 SELECT is(failure($$ALTER TABLE p.acts DETACH PARTITION p.low; ALTER TABLE p.low SET UNLOGGED; ALTER TABLE p.acts ATTACH PARTITION p.low FOR VALUES FROM (0) TO (10)$$),
     E'42809: unlogged table "p.low" cannot be a partition of tracked table "p.acts"\nDETAIL: Its signals would be gone after a crash, and their points would not.\nHINT: ALTER TABLE p.low SET LOGGED;',
     'an unlogged table is refused');
