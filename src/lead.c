@@ -391,17 +391,16 @@ decide_rescore(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTa
 }
 
 /*
- * A lead goes where its signals led it, as was decided under its lock.  Where a
- * trigger of a user took it elsewhere on the way, that is a write as any other.
+ * A lead goes where its signals led it, as was decided under its lock.  It stays
+ * where a trigger of a user took it meanwhile, if no transition leads on.
  */
 static void
-decide_signal(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTableSlot *row,
-			  const LcLead *old, LcLead *new, int decided, const char *rule)
+decide_signal(LcProgram *program, Relation rel, TupleTableSlot *oldrow, const LcLead *old,
+			  LcLead *new, const char *rule)
 {
-	if (old->stage < 0 || new->stage != decided ||
-		!lc_model_move_is_legal(program->model, old->stage, new->stage))
+	if (old->stage < 0 || !lc_model_move_is_legal(program->model, old->stage, new->stage))
 	{
-		decide_update(program, rel, oldrow, row, old, new, true);
+		*new = *old;
 		return;
 	}
 	new->since = old->since;
@@ -510,8 +509,7 @@ lifecycle_lead_before_row(PG_FUNCTION_ARGS)
 				break;
 			case LC_SIGNAL:
 				lc_history_operation(program, &rule);
-				decide_signal(program, rel, trigdata->tg_trigslot, trigdata->tg_newslot, &old, &new,
-							  wanted.stage, rule);
+				decide_signal(program, rel, trigdata->tg_trigslot, &old, &new, rule);
 				break;
 			case LC_CORRECTION:
 				decide_update(program, rel, trigdata->tg_trigslot, trigdata->tg_newslot, &old, &new, false);
