@@ -369,7 +369,7 @@ lc_behavior_restart(LcProgram *program, Datum lead, TimestampTz at)
 			behavior->sums[i].at = at;
 		}
 		if (dated_after)
-			lc_signal_recompute(program, lead, DT_NOEND, behavior);
+			lc_signal_restate(program, lead, behavior);
 		lc_behavior_write(program, &lead, &behavior, 1);
 	}
 	SPI_finish();

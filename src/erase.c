@@ -315,6 +315,12 @@ lifecycle_erase(PG_FUNCTION_ARGS)
 	touched += lc_operation_execute(program, psprintf("DELETE FROM %s WHERE %s", refused,
 													  lc_operation_is_lead(program, InvalidOid)),
 									1, &type, &lead, true);
+	if (OidIsValid(program->behavior))
+		touched += lc_operation_execute(program, psprintf("DELETE FROM %s WHERE %s",
+														  quote_qualified_identifier(get_namespace_name(get_rel_namespace(program->behavior)),
+																					 get_rel_name(program->behavior)),
+														  lc_operation_is_lead(program, InvalidOid)),
+										1, &type, &lead, true);
 	if (touched == 0)
 		lc_operation_no_lead(program, lead);
 	SPI_finish();

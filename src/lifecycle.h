@@ -587,6 +587,7 @@ extern char *lc_behavior_is_lead(LcProgram *program, const char *column);
 
 extern void lc_signal_recompute(LcProgram *program, Datum lead, TimestampTz until,
 								LcBehavior *behavior);
+extern void lc_signal_restate(LcProgram *program, Datum lead, LcBehavior *behavior);
 extern const LcRule *lc_signal_at_entry(LcProgram *program, Datum lead, TimestampTz moment);
 extern void lc_signal_end_subtransaction(bool commit, SubTransactionId mine, SubTransactionId parent);
 extern void lc_signal_end_transaction(void);

@@ -528,6 +528,8 @@ build_signal(Relation rel, HeapTuple row, TupleDesc desc, MemoryContext cxt)
 	ReleaseSysCache(attribute);
 	table_close(lead_rel, AccessShareLock);
 	get_typlenbyval(signal->key_type, &signal->key_length, &signal->key_by_value);
+	fmgr_info_cxt(lookup_type_cache(getBaseType(signal->key_type), TYPECACHE_EQ_OPR_FINFO)->eq_opr_finfo.fn_oid,
+				  &signal->key_equal, cxt);
 
 	signal->lead = lc_expr_make(cxt, rel, "expression for \"lead\"", signal->owner,
 								program_text(row, desc, Anum_signal_lead), signal->key_type, NULL);

@@ -72,6 +72,16 @@ typedef struct Entry
 	TimestampTz at;
 } Entry;
 
+/* A row, as its table's rules see it. */
+typedef struct SignalRow
+{
+	Datum		lead;
+	bool		lead_isnull;
+	TimestampTz at;
+	LcSignalFacts facts;		/* nothing in it where the time is -infinity */
+	bool	   *keeps;			/* each rule with a status that it keeps from firing for others */
+} SignalRow;
+
 /* What one statement did. */
 typedef struct Frame
 {
@@ -84,6 +94,10 @@ typedef struct Frame
 	Entry	   *entries;
 	Size		nentries;
 	Size		room;
+	bool		anew;			/* sums were made anew in the meantime: rows that came are in them */
+	bool		is_update;
+	SignalRow  *moved;			/* a row that an UPDATE takes out of its partition */
+	LcProgram  *moved_from;		/* pinned; its table */
 } Frame;
 
 static Frame *frames = NULL;
@@ -103,6 +117,20 @@ push_frame(LcProgram *signal)
 	frame->outer = frames;
 	frames = frame;
 	return frame;
+}
+
+/*
+ * Sums of leads were made anew: the rows of statements that are not through yet
+ * may be in them already, and must not be added once more.
+ */
+static void
+note_recomputation(const Frame *except)
+{
+	for (Frame *f = frames; f != NULL; f = f->outer)
+	{
+		if (f != except)
+			f->anew = true;
+	}
 }
 
 static void
@@ -152,20 +180,12 @@ lc_signal_end_transaction(void)
 
 /* ---- taking down ---- */
 
-/* A row, as its table's rules see it. */
-typedef struct SignalRow
-{
-	Datum		lead;
-	bool		lead_isnull;
-	TimestampTz at;
-	LcSignalFacts facts;
-} SignalRow;
-
 /*
  * Read the row.  One that is dated in the future, or not at all, counts as of now.
+ * Which rules it keeps from firing is found where it may cease to.
  */
 static void
-read_row(LcProgram *signal, TupleTableSlot *slot, SignalRow *row)
+read_row(LcProgram *signal, TupleTableSlot *slot, SignalRow *row, bool may_go)
 {
 	LcRuleSet  *rules = signal->rules;
 	TimestampTz now = GetCurrentTransactionStartTimestamp();
@@ -184,6 +204,14 @@ read_row(LcProgram *signal, TupleTableSlot *slot, SignalRow *row)
 	row->facts.points = palloc0((rules->npoints + 1) * sizeof(float8));
 	row->facts.holds = palloc0((rules->nstatus + 1) * sizeof(bool));
 	lc_rules_signal(signal, slot, now, &row->facts);
+	if (!may_go)
+		return;
+	row->keeps = palloc0((rules->nstatus + 1) * sizeof(bool));
+	for (int i = 0; i < rules->nstatus; i++)
+	{
+		if (rules->status[i]->unless_other != NULL)
+			row->keeps[i] = lc_rules_unless(signal, rules->status[i], slot, now);
+	}
 }
 
 static void
@@ -215,18 +243,6 @@ take_down(Frame *frame, LcProgram *signal, const SignalRow *row, Effect effect, 
 	MemoryContextSwitchTo(old);
 }
 
-/* Whether some rule of the table may be kept from firing by other rows. */
-static bool
-has_unless_other(LcProgram *signal)
-{
-	for (int i = 0; i < signal->rules->nstatus; i++)
-	{
-		if (signal->rules->status[i]->unless_other != NULL)
-			return true;
-	}
-	return false;
-}
-
 static void
 row_went(Frame *frame, LcProgram *signal, const SignalRow *row)
 {
@@ -234,8 +250,11 @@ row_went(Frame *frame, LcProgram *signal, const SignalRow *row)
 		return;
 	if (row->facts.has_points)
 		take_down(frame, signal, row, POINTS_CHANGED, NULL, 0);
-	if (has_unless_other(signal))
-		take_down(frame, signal, row, LOOK_AGAIN, NULL, 0);
+	for (int i = 0; row->keeps != NULL && i < signal->rules->nstatus; i++)
+	{
+		if (row->keeps[i])
+			take_down(frame, signal, row, LOOK_AGAIN, signal->rules->status[i], 0);
+	}
 }
 
 /* "before" is the row that it replaces, with the same lead, or NULL. */
@@ -244,16 +263,25 @@ row_came(Frame *frame, LcProgram *signal, const SignalRow *row, const SignalRow 
 {
 	LcRuleSet  *rules = signal->rules;
 
-	if (row->lead_isnull || row->facts.points == NULL)
+	if (row->lead_isnull)
 		return;
+	if (row->facts.points == NULL)
+	{
+		if (before != NULL)
+			row_went(frame, signal, before);
+		return;
+	}
 	if (before != NULL && before->facts.points != NULL)
 	{
 		if ((row->facts.has_points || before->facts.has_points) &&
 			(row->at != before->at ||
 			 memcmp(row->facts.points, before->facts.points, rules->npoints * sizeof(float8)) != 0))
 			take_down(frame, signal, row, POINTS_CHANGED, NULL, 0);
-		if (has_unless_other(signal))
-			take_down(frame, signal, row, LOOK_AGAIN, NULL, 0);
+		for (int i = 0; i < rules->nstatus; i++)
+		{
+			if (before->keeps[i] && !row->keeps[i])
+				take_down(frame, signal, row, LOOK_AGAIN, rules->status[i], 0);
+		}
 	}
 	else
 	{
@@ -268,6 +296,29 @@ row_came(Frame *frame, LcProgram *signal, const SignalRow *row, const SignalRow 
 		if (row->facts.holds[i] && !(before != NULL && before->facts.holds != NULL && before->facts.holds[i]))
 			take_down(frame, signal, row, ASKS, rules->status[i], 0);
 	}
+}
+
+/* The one row became the other. */
+static void
+row_changed(Frame *frame, LcProgram *signal, const SignalRow *old, const SignalRow *new)
+{
+	bool		same_lead = !old->lead_isnull && !new->lead_isnull &&
+		DatumGetBool(FunctionCall2Coll(&signal->key_equal, signal->key_collation, old->lead, new->lead));
+
+	if (!same_lead)
+		row_went(frame, signal, old);
+	row_came(frame, signal, new, same_lead ? old : NULL);
+}
+
+/* A row that an UPDATE took out of its partition came to no other. */
+static void
+flush_moved(Frame *frame)
+{
+	SignalRow  *moved = frame->moved;
+
+	frame->moved = NULL;
+	if (moved != NULL)
+		row_went(frame, frame->moved_from, moved);
 }
 
 /* ---- rows of a lead ---- */
@@ -318,7 +369,7 @@ walk_rows(LcProgram *program, Oid signal_table, Datum lead, RowCallback callback
 		tuple.t_tableOid = signal_table;
 		tuple.t_data = header;
 		ExecStoreHeapTuple(&tuple, slot, false);
-		read_row(signal, slot, &row);
+		read_row(signal, slot, &row, false);
 		if (!row.lead_isnull)
 			callback(signal, slot, &row, arg);
 		ExecClearTuple(slot);
@@ -365,6 +416,16 @@ lc_signal_recompute(LcProgram *program, Datum lead, TimestampTz until, LcBehavio
 	r.behavior = behavior;
 	for (int i = 0; i < program->nsignals; i++)
 		walk_rows(program, program->signals[i], lead, recompute_row, &r);
+}
+
+/*
+ * The same to be stored, not by a statement on signals.
+ */
+void
+lc_signal_restate(LcProgram *program, Datum lead, LcBehavior *behavior)
+{
+	note_recomputation(NULL);
+	lc_signal_recompute(program, lead, DT_NOEND, behavior);
 }
 
 /* Whether the signal is young enough, and after the restart, to ask for a status. */
@@ -515,16 +576,24 @@ apply_points(Frame *frame, LcProgram *program, Affected *a, LcBehavior *behavior
 {
 	bool		anew = false;
 
-	if (!behavior->known && (!a->is_there || a->lead.seq_isnull || a->lead.seq > 1))
+	/* where it began anew while it had no points, only its history has that */
+	if (a->is_there ? !behavior->known && (a->lead.seq_isnull || a->lead.seq > 1) :
+		behavior->since == DT_NOBEGIN)
+	{
 		behavior->since = lc_history_restart(program, a->key, DT_NOEND);
+		if (behavior->known && behavior->since != DT_NOBEGIN)
+			a->changed = true;
+	}
 	a->before = lc_behavior_at(behavior, a->moment);
 	for (Size i = a->first; i < a->first + a->n; i++)
 	{
-		if (frame->entries[i].effect == POINTS_CHANGED)
+		if (frame->entries[i].effect == POINTS_CHANGED ||
+			(frame->anew && frame->entries[i].effect == POINTS_CAME))
 			anew = true;
 	}
 	if (anew)
 	{
+		note_recomputation(frame);
 		lc_signal_recompute(program, a->key, DT_NOEND, behavior);
 		a->changed = true;
 	}
@@ -576,13 +645,7 @@ find_winner(Frame *frame, LcProgram *program, Affected *a, const LcBehavior *beh
 		if (e->effect == ASKS)
 			consider(frame, program, a, behavior, e->signal, e->rule, e->at, true);
 		else if (e->effect == LOOK_AGAIN)
-		{
-			for (int r = 0; r < e->signal->rules->nstatus; r++)
-			{
-				if (e->signal->rules->status[r]->unless_other != NULL)
-					consider(frame, program, a, behavior, e->signal, e->signal->rules->status[r], 0, false);
-			}
-		}
+			consider(frame, program, a, behavior, e->signal, e->rule, 0, false);
 	}
 }
 
@@ -695,6 +758,7 @@ end_frame(Frame *frame)
 	ListCell   *cell;
 	Size		i = 0;
 
+	flush_moved(frame);
 	if (frame->nentries > 0)
 	{
 		KeyOrder	order;
@@ -750,7 +814,7 @@ lifecycle_signal_statement(PG_FUNCTION_ARGS)
 				 errmsg("function \"%s\" was not fired %s", "signal_statement", "FOR EACH STATEMENT"),
 				 errhint("Triggers of lifecycle are made by lifecycle.track_signal().")));
 	if (TRIGGER_FIRED_BEFORE(trigdata->tg_event))
-		(void) push_frame(signal);
+		push_frame(signal)->is_update = TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event);
 	else
 	{
 		Frame	   *frame = frame_of(signal);
@@ -786,25 +850,41 @@ lifecycle_signal_after_row(PG_FUNCTION_ARGS)
 		frame = push_frame(signal);
 	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
 	{
-		read_row(signal, trigdata->tg_trigslot, &new);
-		row_came(frame, signal, &new, NULL);
+		SignalRow  *moved = frame->moved;
+
+		frame->moved = NULL;
+		read_row(signal, trigdata->tg_trigslot, &new, moved != NULL);
+		if (moved != NULL)
+			row_changed(frame, signal, moved, &new);
+		else
+			row_came(frame, signal, &new, NULL);
 	}
 	else if (TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
 	{
-		read_row(signal, trigdata->tg_trigslot, &old);
-		row_went(frame, signal, &old);
+		flush_moved(frame);
+		if (frame->is_update && trigdata->tg_relation->rd_rel->relispartition)
+		{
+			MemoryContext cxt = MemoryContextSwitchTo(frame->cxt);
+
+			/* an UPDATE takes it to another partition: it comes back there next */
+			frame->moved = palloc(sizeof(SignalRow));
+			read_row(signal, trigdata->tg_trigslot, frame->moved, true);
+			if (!list_member_ptr(frame->signals, signal))
+				frame->signals = lappend(frame->signals, lc_program_pin_again(signal));
+			frame->moved_from = signal;
+			MemoryContextSwitchTo(cxt);
+		}
+		else
+		{
+			read_row(signal, trigdata->tg_trigslot, &old, true);
+			row_went(frame, signal, &old);
+		}
 	}
 	else
 	{
-		bool		same_lead;
-
-		read_row(signal, trigdata->tg_trigslot, &old);
-		read_row(signal, trigdata->tg_newslot, &new);
-		same_lead = !old.lead_isnull && !new.lead_isnull &&
-			datum_image_eq(old.lead, new.lead, signal->key_by_value, signal->key_length);
-		if (!same_lead)
-			row_went(frame, signal, &old);
-		row_came(frame, signal, &new, same_lead ? &old : NULL);
+		read_row(signal, trigdata->tg_trigslot, &old, true);
+		read_row(signal, trigdata->tg_newslot, &new, true);
+		row_changed(frame, signal, &old, &new);
 	}
 	if (own_frame)
 		end_frame(frame);
@@ -849,7 +929,7 @@ lifecycle_signal_truncate(PG_FUNCTION_ARGS)
 		SignalRow	row;
 
 		CHECK_FOR_INTERRUPTS();
-		read_row(signal, slot, &row);
+		read_row(signal, slot, &row, true);
 		row_went(frame, signal, &row);
 	}
 	ExecDropSingleTupleTableSlot(slot);
