@@ -24,6 +24,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -214,6 +215,24 @@ moment_of(LcProgram *program, const LcLead *lead)
 }
 
 /*
+ * The rule that says where a lead enters, or NULL.  Points that others are about
+ * to give it are waited for.
+ */
+static const LcRule *
+rule_at_entry(LcProgram *program, TupleTableSlot *row, const LcLead *lead, TimestampTz moment)
+{
+	bool		has_points = lc_arrival_await_points(program, lead->key);
+	const LcRule *signal = has_points ? lc_signal_at_entry(program, lead->key, moment) : NULL;
+	const LcRule *rule = lc_rules_at_entry(program, row, lead->score,
+										   has_points ? lc_behavior_of(program, lead->key, moment) : 0,
+										   moment);
+
+	if (signal != NULL && (rule == NULL || lc_rules_compare(program->model, signal, rule) < 0))
+		rule = signal;
+	return rule;
+}
+
+/*
  * A new lead: its score, and the given status; where there is none, or the
  * model's first, which a column default cannot be told from, the status that
  * the rules say.
@@ -232,12 +251,7 @@ decide_insert(LcProgram *program, Relation rel, TupleTableSlot *row, LcLead *lea
 	lead->score_isnull = false;
 	if (lead->stage < 0 || lead->stage == program->model->first)
 	{
-		const LcRule *signal = lc_signal_at_entry(program, lead->key, moment);
-
-		rule = lc_rules_at_entry(program, row, lead->score,
-								 lc_behavior_of(program, lead->key, moment), moment);
-		if (signal != NULL && (rule == NULL || lc_rules_compare(program->model, signal, rule) < 0))
-			rule = signal;
+		rule = rule_at_entry(program, row, lead, moment);
 		if (rule != NULL || lead->stage < 0)
 			set_status(program, lead, rule != NULL ? rule->stage : program->model->first);
 	}
@@ -606,6 +620,50 @@ record_removal(LcProgram *program, TupleTableSlot *row)
 }
 
 /*
+ * Record an entry.  Signals may have come since it was judged, whose writers did
+ * not see the lead: then it moves on to where it would have entered.
+ */
+static void
+record_insert(LcProgram *program, Relation rel, TupleTableSlot *row)
+{
+	LcLead		lead;
+	const LcRule *winner = NULL;
+
+	lc_lead_read(program, row, &lead);
+	require_key(program, rel, &lead);
+	if (lc_history_has_ahead(program, lead.key, lead.seq, false))
+		return;
+	if (lead.stage >= 0 && lc_arrival_await_points(program, lead.key))
+	{
+		const char *name;
+
+		(void) lc_decision_take(program, &lead, lead.seq, row, &name);
+		if (name != NULL || lead.stage == program->model->first)
+			winner = rule_at_entry(program, row, &lead, moment_of(program, &lead));
+		if (winner != NULL && name != NULL)
+		{
+			const LcRule *decided = NULL;
+
+			for (int i = 0; i < program->rules->nstatus && decided == NULL; i++)
+			{
+				if (strcmp(program->rules->status[i]->name, name) == 0)
+					decided = program->rules->status[i];
+			}
+			if (strcmp(winner->name, name) == 0 ||
+				(decided != NULL && lc_rules_compare(program->model, winner, decided) >= 0))
+				winner = NULL;
+		}
+	}
+	lc_record_entry(program, rel, row, &lead, true);
+	if (winner != NULL && winner->stage != lead.stage)
+	{
+		SPI_connect();
+		lc_signal_move(program, lead.key, winner);
+		SPI_finish();
+	}
+}
+
+/*
  * AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW.
  */
 Datum
@@ -622,14 +680,7 @@ lifecycle_lead_after_row(PG_FUNCTION_ARGS)
 		/* no move, or one that is recorded */
 	}
 	else if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
-	{
-		LcLead	lead;
-
-		lc_lead_read(program, trigdata->tg_trigslot, &lead);
-		require_key(program, rel, &lead);
-		if (!lc_history_has_ahead(program, lead.key, lead.seq, false))
-			lc_record_entry(program, rel, trigdata->tg_trigslot, &lead, true);
-	}
+		record_insert(program, rel, trigdata->tg_trigslot);
 	else if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
 		record_update(program, rel, trigdata->tg_trigslot, trigdata->tg_newslot);
 	else

@@ -588,9 +588,15 @@ extern char *lc_behavior_is_lead(LcProgram *program, const char *column);
 extern void lc_signal_recompute(LcProgram *program, Datum lead, TimestampTz until,
 								LcBehavior *behavior);
 extern void lc_signal_restate(LcProgram *program, Datum lead, LcBehavior *behavior);
+extern void lc_signal_move(LcProgram *program, Datum lead, const LcRule *rule);
 extern const LcRule *lc_signal_at_entry(LcProgram *program, Datum lead, TimestampTz moment);
 extern void lc_signal_end_subtransaction(bool commit, SubTransactionId mine, SubTransactionId parent);
 extern void lc_signal_end_transaction(void);
+
+/* ---- arrival.c: a lead and its signals that arrive at once ---- */
+
+extern bool lc_arrival_await_points(LcProgram *program, Datum lead);
+extern bool lc_arrival_hold(LcProgram *program, Datum *leads, int n);
 
 /* ---- operation.c: what owners do to leads beside writing them ---- */
 

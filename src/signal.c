@@ -649,18 +649,21 @@ find_winner(Frame *frame, LcProgram *program, Affected *a, const LcBehavior *beh
 	}
 }
 
-static void
-move_lead(LcProgram *program, Affected *a)
+/*
+ * Let the rule move the lead, by an UPDATE of its row.  SPI is connected.
+ */
+void
+lc_signal_move(LcProgram *program, Datum lead, const LcRule *rule)
 {
 	Oid			types[2];
 	Datum		values[2];
 	uint64		n;
 
 	types[0] = get_array_type(program->key_type);
-	values[0] = PointerGetDatum(lc_behavior_array(program, &a->key, 1));
+	values[0] = PointerGetDatum(lc_behavior_array(program, &lead, 1));
 	types[1] = program->status_type;
-	values[1] = lc_program_status(program, a->winner->stage);
-	lc_history_announce(program, LC_SIGNAL, a->winner->name);
+	values[1] = lc_program_status(program, rule->stage);
+	lc_history_announce(program, LC_SIGNAL, rule->name);
 	n = lc_behavior_execute(program, LC_PLAN_MOVE,
 							program->plans[LC_PLAN_MOVE] ? NULL :
 							psprintf("UPDATE %s SET %s = $2 WHERE %s", program->name,
@@ -695,6 +698,9 @@ apply(Frame *frame, Affected *affected, int n)
 
 	for (int i = 0; i < n; i++)
 		keys[i] = affected[i].key;
+again:
+	next = 0;
+	nunknown = 0;
 	rows = lock_leads(program, rel, keys, n, &found);
 	for (uint64 r = 0; r < found; r++)
 	{
@@ -717,8 +723,13 @@ apply(Frame *frame, Affected *affected, int n)
 		if (!affected[i].is_there)
 			unknown[nunknown++] = affected[i].key;
 	}
-	if (nunknown > 0)
-		lc_behavior_hold(program, unknown, nunknown);
+	if (nunknown > 0 && !lc_arrival_hold(program, unknown, nunknown))
+	{
+		SPI_freetuptable(rows);
+		for (int i = 0; i < n; i++)
+			affected[i].is_there = false;
+		goto again;
+	}
 
 	behaviors = lc_behavior_read(program, keys, n);
 	for (int i = 0; i < n; i++)
@@ -746,7 +757,7 @@ apply(Frame *frame, Affected *affected, int n)
 	for (int i = 0; i < n; i++)
 	{
 		if (affected[i].winner != NULL)
-			move_lead(program, &affected[i]);
+			lc_signal_move(program, affected[i].key, affected[i].winner);
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
