@@ -7,8 +7,10 @@
  * Who writes points of a lead holds the lead's row; of a lead that is not there
  * (yet), its row here.  All is read with a latest snapshot: under REPEATABLE
  * READ, too, what counts is what others committed before the lock was had.
- * The statements are prepared once for a program, and run as the owner of the
- * leads, to whom the table belongs.
+ * Points are read by the primary key, and written where they were read, past the
+ * executor: what was planned while the table was small would be a scan of all of
+ * it for the rest of a session.  The statements for all else are prepared once
+ * for a program, and run as the owner of the leads, to whom the table belongs.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,9 +18,13 @@
 
 #include <math.h>
 
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
+#include "executor/executor.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/array.h"
@@ -26,7 +32,10 @@
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
 #include "utils/ruleutils.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
@@ -141,6 +150,7 @@ lc_behavior_add(LcBehavior *behavior, float8 half_life, float8 points, Timestamp
 			repalloc(behavior->sums, (behavior->n + 1) * sizeof(LcScore));
 		behavior->sums[behavior->n].half_life = half_life;
 		behavior->sums[behavior->n].points = 0;
+		ItemPointerSetInvalid(&behavior->sums[behavior->n].stored);
 		behavior->sums[behavior->n++].at = 0;
 	}
 	lc_score_add(&behavior->sums[i], points, at);
@@ -148,67 +158,106 @@ lc_behavior_add(LcBehavior *behavior, float8 half_life, float8 points, Timestamp
 
 /* ---- reading ---- */
 
-static int
-position_of(LcProgram *program, FmgrInfo *compare, Datum *leads, int n, Datum lead)
+/* Columns of <prefix>_behavior. */
+enum
 {
-	int			low = 0;
-	int			high = n - 1;
+	B_LEAD,
+	B_HALF_LIFE,
+	B_POINTS,
+	B_AT,
+	B_HEAT,
+	B_SINCE,
+	B_COLUMNS
+};
 
-	while (low <= high)
+/*
+ * Open the primary key (lead, half_life), and look the columns up.
+ */
+static Relation
+open_primary_key(Relation rel, AttrNumber *attno)
+{
+	static const char *const names[] = {"lead", "half_life", "points", "at", "heat", "since"};
+	Relation	pkey = NULL;
+
+	for (int i = 0; i < B_COLUMNS; i++)
 	{
-		int			middle = (low + high) / 2;
-		int			c = DatumGetInt32(FunctionCall2Coll(compare, program->key_collation, lead, leads[middle]));
-
-		if (c == 0)
-			return middle;
-		if (c < 0)
-			high = middle - 1;
-		else
-			low = middle + 1;
+		attno[i] = get_attnum(RelationGetRelid(rel), names[i]);
+		if (attno[i] == InvalidAttrNumber)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("column \"%s\" of relation \"%s\" does not exist", names[i],
+							RelationGetRelationName(rel)),
+					 errtable(rel)));
 	}
-	return -1;
+	list_free(RelationGetIndexList(rel));
+	if (OidIsValid(rel->rd_pkindex))
+		pkey = index_open(rel->rd_pkindex, AccessShareLock);
+	if (pkey == NULL || pkey->rd_index->indnkeyatts != 2 ||
+		pkey->rd_index->indkey.values[0] != attno[B_LEAD] ||
+		pkey->rd_index->indkey.values[1] != attno[B_HALF_LIFE])
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" has no primary key (lead, half_life)", RelationGetRelationName(rel)),
+				 errhint("ALTER TABLE %s ADD PRIMARY KEY (lead, half_life).",
+						 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+													RelationGetRelationName(rel))),
+				 errtable(rel)));
+	return pkey;
 }
 
 /*
- * The points of each of the leads, which are in the order of the key.  SPI is
- * connected; the result is in the memory that is current.
+ * The points of each of the leads.  The result is in the memory that is current.
  */
 LcBehavior *
 lc_behavior_read(LcProgram *program, Datum *leads, int n)
 {
 	LcBehavior *behaviors = palloc0(n * sizeof(LcBehavior));
-	FmgrInfo   *compare = &lookup_type_cache(getBaseType(program->key_type), TYPECACHE_CMP_PROC_FINFO)->cmp_proc_finfo;
-	Oid			type = array_type(program);
-	Datum		value = PointerGetDatum(lc_behavior_array(program, leads, n));
-	uint64		rows;
+	Relation	rel = table_open(program->behavior, AccessShareLock);
+	AttrNumber	attno[B_COLUMNS];
+	Relation	pkey = open_primary_key(rel, attno);
+	Oid			type = pkey->rd_opcintype[0];
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	Snapshot	snapshot;
+	IndexScanDesc scan;
+	ScanKeyData key;
 
+	CommandCounterIncrement();
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid, pkey->rd_indcollation[0],
+						   get_opcode(get_opfamily_member(pkey->rd_opfamily[0], type, type, BTEqualStrategyNumber)),
+						   (Datum) 0);
+	scan = lc_index_beginscan(rel, pkey, snapshot, 1);
 	for (int i = 0; i < n; i++)
-		behaviors[i].since = DT_NOBEGIN;
-	rows = lc_behavior_execute(program, LC_PLAN_READ,
-							   program->plans[LC_PLAN_READ] ? NULL :
-							   psprintf("SELECT b.lead, b.half_life, b.points, b.at, b.since FROM %s b WHERE %s",
-										table_name(program), lc_behavior_is_lead(program, "b.lead")),
-							   program->owner, 1, &type, &value);
-	for (uint64 r = 0; r < rows; r++)
 	{
-		HeapTuple	tuple = SPI_tuptable->vals[r];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		bool		isnull;
-		int			i = position_of(program, compare, leads, n, SPI_getbinval(tuple, desc, 1, &isnull));
-		Interval   *half_life = DatumGetIntervalP(SPI_getbinval(tuple, desc, 2, &isnull));
-		float8		points = DatumGetFloat8(SPI_getbinval(tuple, desc, 3, &isnull));
-		TimestampTz at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 4, &isnull));
-		TimestampTz since = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 5, &isnull));
+		LcBehavior *behavior = &behaviors[i];
 
-		if (i < 0)
-			continue;
-		behaviors[i].known = true;
-		behaviors[i].since = Max(behaviors[i].since, since);
-		lc_behavior_add(&behaviors[i],
-						half_life->time == 0 && half_life->day == 0 && half_life->month == 0 ? 0 : lc_half_life(half_life),
-						points, at);
+		CHECK_FOR_INTERRUPTS();
+		behavior->since = DT_NOBEGIN;
+		key.sk_argument = leads[i];
+		index_rescan(scan, &key, 1, NULL, 0);
+		while (index_getnext_slot(scan, ForwardScanDirection, slot))
+		{
+			bool		isnull;
+			Interval   *half_life = DatumGetIntervalP(slot_getattr(slot, attno[B_HALF_LIFE], &isnull));
+			float8		points = DatumGetFloat8(slot_getattr(slot, attno[B_POINTS], &isnull));
+			TimestampTz at = DatumGetTimestampTz(slot_getattr(slot, attno[B_AT], &isnull));
+			TimestampTz since = DatumGetTimestampTz(slot_getattr(slot, attno[B_SINCE], &isnull));
+			int			before = behavior->n;
+
+			behavior->known = true;
+			behavior->since = Max(behavior->since, since);
+			lc_behavior_add(behavior,
+							half_life->time == 0 && half_life->day == 0 && half_life->month == 0 ? 0 : lc_half_life(half_life),
+							points, at);
+			if (behavior->n > before)
+				behavior->sums[before].stored = slot->tts_tid;
+		}
 	}
-	SPI_freetuptable(SPI_tuptable);
+	index_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(pkey, NoLock);
+	table_close(rel, NoLock);
 	return behaviors;
 }
 
@@ -262,17 +311,128 @@ heat_of(const LcScore *sum, float8 *heat)
 	return true;
 }
 
+/* A sum that is to be stored. */
+typedef struct ToStore
+{
+	Datum		lead;
+	const LcScore *sum;
+	TimestampTz since;
+} ToStore;
+
+static void
+values_of(const ToStore *s, Datum *values, bool *heat_isnull)
+{
+	float8		heat = 0;
+
+	values[B_LEAD] = s->lead;
+	values[B_HALF_LIFE] = IntervalPGetDatum(interval_of(s->sum->half_life));
+	values[B_POINTS] = Float8GetDatum(s->sum->points);
+	values[B_AT] = TimestampTzGetDatum(s->sum->at);
+	*heat_isnull = !heat_of(s->sum, &heat);
+	values[B_HEAT] = Float8GetDatum(heat);
+	values[B_SINCE] = TimestampTzGetDatum(s->since);
+}
+
+/* Whether the table is as it was made, with nothing that the executor would look after. */
+static bool
+is_plain(Relation rel)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	return rel->rd_rel->relkind == RELKIND_RELATION && !rel->rd_rel->relispartition &&
+		rel->trigdesc == NULL && rel->rd_rules == NULL && desc->natts == B_COLUMNS &&
+		(desc->constr == NULL || (desc->constr->num_check == 0 && !desc->constr->has_generated_stored));
+}
+
 /*
- * Store the points of the leads.  SPI is connected.
+ * Write the sums that were read from the table over what was read.  Those that
+ * remain, new ones and whose rows are not the newest versions any more, are put
+ * together at the beginning of the array; gives their number.
+ */
+static int
+store_in_place(LcProgram *program, ToStore *sums, int n)
+{
+	Relation	rel = table_open(program->behavior, RowExclusiveLock);
+	EState	   *estate;
+	ResultRelInfo *rri;
+	TupleTableSlot *slot;
+	Snapshot	snapshot;
+	CommandId	cid;
+	AttrNumber	attno[B_COLUMNS];
+	int			left = 0;
+
+	if (!is_plain(rel))
+	{
+		table_close(rel, NoLock);
+		return n;
+	}
+	index_close(open_primary_key(rel, attno), NoLock);
+	CheckCmdReplicaIdentity(rel, CMD_UPDATE);
+	estate = CreateExecutorState();
+	rri = ExecGetTriggerResultRel(estate, RelationGetRelid(rel), NULL);
+	ExecOpenIndices(rri, false);
+	slot = table_slot_create(rel, &estate->es_tupleTable);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	cid = GetCurrentCommandId(true);
+	for (int i = 0; i < n; i++)
+	{
+		ItemPointerData tid = sums[i].sum->stored;
+		MemoryContext old;
+		Datum		values[B_COLUMNS];
+		bool		heat_isnull;
+		TM_Result	result;
+		TM_FailureData failure;
+		LockTupleMode mode;
+		LcUpdateIndexes update;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!ItemPointerIsValid(&tid))
+		{
+			sums[left++] = sums[i];
+			continue;
+		}
+		old = MemoryContextSwitchTo(GetPerTupleMemoryContext(estate));
+		ExecClearTuple(slot);
+		values_of(&sums[i], values, &heat_isnull);
+		for (int c = 0; c < B_COLUMNS; c++)
+		{
+			slot->tts_values[attno[c] - 1] = values[c];
+			slot->tts_isnull[attno[c] - 1] = c == B_HEAT && heat_isnull;
+		}
+		ExecStoreVirtualTuple(slot);
+		slot->tts_tableOid = RelationGetRelid(rel);
+		result = table_tuple_update(rel, &tid, slot, cid, snapshot, InvalidSnapshot, true,
+									&failure, &mode, &update);
+		if (result != TM_Ok)
+			sums[left++] = sums[i];
+		else if (lc_needs_entries(update))
+			list_free(lc_update_index_tuples(rri, slot, estate, update));
+		MemoryContextSwitchTo(old);
+		ResetPerTupleExprContext(estate);
+	}
+	UnregisterSnapshot(snapshot);
+	ExecCloseIndices(rri);
+	ExecResetTupleTable(estate->es_tupleTable, false);
+	table_close(rri->ri_RelationDesc, NoLock);
+	FreeExecutorState(estate);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+	return left;
+}
+
+/*
+ * Store the points of the leads, which were read, and are held since.  SPI is
+ * connected.
  */
 void
 lc_behavior_write(LcProgram *program, Datum *leads, LcBehavior **behaviors, int n)
 {
-	Oid			types[6] = {InvalidOid, INTERVALARRAYOID, FLOAT8ARRAYOID, TIMESTAMPTZARRAYOID,
+	Oid			types[B_COLUMNS] = {InvalidOid, INTERVALARRAYOID, FLOAT8ARRAYOID, TIMESTAMPTZARRAYOID,
 	FLOAT8ARRAYOID, TIMESTAMPTZARRAYOID};
-	Datum		values[6];
-	Datum	   *columns[6];
+	Datum		values[B_COLUMNS];
+	Datum	   *columns[B_COLUMNS];
 	bool	   *heat_nulls;
+	ToStore    *sums;
 	int			rows = 0;
 	int			k = 0;
 	int			dims[1];
@@ -282,34 +442,44 @@ lc_behavior_write(LcProgram *program, Datum *leads, LcBehavior **behaviors, int 
 		rows += behaviors[i]->n;
 	if (rows == 0)
 		return;
-	for (int c = 0; c < 6; c++)
-		columns[c] = palloc(rows * sizeof(Datum));
-	heat_nulls = palloc(rows * sizeof(bool));
+	sums = palloc(rows * sizeof(ToStore));
 	for (int i = 0; i < n; i++)
 	{
 		for (int j = 0; j < behaviors[i]->n; j++, k++)
 		{
-			const LcScore *sum = &behaviors[i]->sums[j];
-			float8		heat = 0;
-
-			columns[0][k] = leads[i];
-			columns[1][k] = IntervalPGetDatum(interval_of(sum->half_life));
-			columns[2][k] = Float8GetDatum(sum->points);
-			columns[3][k] = TimestampTzGetDatum(sum->at);
-			heat_nulls[k] = !heat_of(sum, &heat);
-			columns[4][k] = Float8GetDatum(heat);
-			columns[5][k] = TimestampTzGetDatum(behaviors[i]->since);
+			sums[k].lead = leads[i];
+			sums[k].sum = &behaviors[i]->sums[j];
+			sums[k].since = behaviors[i]->since;
 		}
 	}
+	rows = store_in_place(program, sums, rows);
+	if (rows == 0)
+		return;
+
+	for (int c = 0; c < B_COLUMNS; c++)
+		columns[c] = palloc(rows * sizeof(Datum));
+	heat_nulls = palloc(rows * sizeof(bool));
+	for (int i = 0; i < rows; i++)
+	{
+		Datum		row[B_COLUMNS];
+
+		values_of(&sums[i], row, &heat_nulls[i]);
+		for (int c = 0; c < B_COLUMNS; c++)
+			columns[c][i] = row[c];
+	}
 	dims[0] = rows;
-	types[0] = array_type(program);
-	values[0] = PointerGetDatum(lc_behavior_array(program, columns[0], rows));
-	values[1] = PointerGetDatum(construct_array(columns[1], rows, INTERVALOID, sizeof(Interval), false, TYPALIGN_DOUBLE));
-	values[2] = PointerGetDatum(construct_array(columns[2], rows, FLOAT8OID, sizeof(float8), true, TYPALIGN_DOUBLE));
-	values[3] = PointerGetDatum(construct_array(columns[3], rows, TIMESTAMPTZOID, sizeof(TimestampTz), true, TYPALIGN_DOUBLE));
-	values[4] = PointerGetDatum(construct_md_array(columns[4], heat_nulls, 1, dims, lbs, FLOAT8OID,
-												   sizeof(float8), true, TYPALIGN_DOUBLE));
-	values[5] = PointerGetDatum(construct_array(columns[5], rows, TIMESTAMPTZOID, sizeof(TimestampTz), true, TYPALIGN_DOUBLE));
+	types[B_LEAD] = array_type(program);
+	values[B_LEAD] = PointerGetDatum(lc_behavior_array(program, columns[B_LEAD], rows));
+	values[B_HALF_LIFE] = PointerGetDatum(construct_array(columns[B_HALF_LIFE], rows, INTERVALOID, sizeof(Interval),
+														  false, TYPALIGN_DOUBLE));
+	values[B_POINTS] = PointerGetDatum(construct_array(columns[B_POINTS], rows, FLOAT8OID, sizeof(float8),
+													   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[B_AT] = PointerGetDatum(construct_array(columns[B_AT], rows, TIMESTAMPTZOID, sizeof(TimestampTz),
+												   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[B_HEAT] = PointerGetDatum(construct_md_array(columns[B_HEAT], heat_nulls, 1, dims, lbs, FLOAT8OID,
+														sizeof(float8), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[B_SINCE] = PointerGetDatum(construct_array(columns[B_SINCE], rows, TIMESTAMPTZOID, sizeof(TimestampTz),
+													  FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 	lc_behavior_execute(program, LC_PLAN_WRITE,
 						program->plans[LC_PLAN_WRITE] ? NULL :
 						psprintf("INSERT INTO %s AS b (lead, half_life, points, at, heat, since)"
@@ -318,7 +488,7 @@ lc_behavior_write(LcProgram *program, Datum *leads, LcBehavior **behaviors, int 
 								 " ON CONFLICT (lead, half_life) DO UPDATE SET points = EXCLUDED.points, at = EXCLUDED.at,"
 								 " heat = EXCLUDED.heat, since = EXCLUDED.since",
 								 table_name(program)),
-						program->owner, 6, types, values);
+						program->owner, B_COLUMNS, types, values);
 }
 
 /*

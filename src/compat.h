@@ -82,6 +82,22 @@ RestrictSearchPath(void)
 	ExecInsertIndexTuples((rri), (slot), (estate), false, false, NULL, NIL)
 #endif
 
+/*
+ * What an update says about the indexes, whether they need entries, and their
+ * entries for the new version.
+ */
+#if PG_VERSION_NUM >= 160000
+#define LcUpdateIndexes TU_UpdateIndexes
+#define lc_needs_entries(update) ((update) != TU_None)
+#define lc_update_index_tuples(rri, slot, estate, update) \
+	ExecInsertIndexTuples((rri), (slot), (estate), true, false, NULL, NIL, (update) == TU_Summarizing)
+#else
+#define LcUpdateIndexes bool
+#define lc_needs_entries(update) (update)
+#define lc_update_index_tuples(rri, slot, estate, update) \
+	ExecInsertIndexTuples((rri), (slot), (estate), true, false, NULL, NIL)
+#endif
+
 #if PG_VERSION_NUM >= 160000
 #define lc_eval_plan_qual_init(epqstate, estate) \
 	EvalPlanQualInit((epqstate), (estate), NULL, NIL, -1, NIL)

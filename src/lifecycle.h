@@ -175,6 +175,7 @@ typedef struct LcScore
 	float8		half_life;
 	float8		points;
 	TimestampTz at;
+	ItemPointerData stored;		/* where behavior.c read it; invalid: it is new */
 } LcScore;
 
 extern float8 lc_half_life(const Interval *half_life);
@@ -281,7 +282,6 @@ extern const LcRule *lc_rules_standing(LcProgram *program, TupleTableSlot *row, 
 typedef enum LcPlan
 {
 	LC_PLAN_LOCK,
-	LC_PLAN_READ,
 	LC_PLAN_WRITE,
 	LC_PLAN_BEGIN,
 	LC_PLAN_HOLD,
