@@ -82,8 +82,49 @@ CREATE FUNCTION lifecycle.is_rescored(lead record, move boolean) RETURNS boolean
 COMMENT ON FUNCTION lifecycle.is_rescored(record, boolean) IS
 'Part of lifecycle.rescore(), which see: whether it has something to write for the row of a lead. lead and errors: as for lifecycle.demographic_score(). move: whether a rule may move the lead.';
 
+CREATE FUNCTION lifecycle.stale_behavior(lead_table regclass, keys text[])
+    RETURNS TABLE (lead text, stored double precision, today double precision, restart timestamptz)
+    LANGUAGE c STABLE STRICT ROWS 10 AS 'MODULE_PATHNAME', 'lifecycle_stale_behavior';
+
+COMMENT ON FUNCTION lifecycle.stale_behavior(regclass, text[]) IS
+'Part of lifecycle.verify(), which see: the leads of these keys, as text, whose stored points are not those that the rows of the signal tables give by today''s rules, beyond a billionth of them.
+stored, today: the behaviour score now by the one and by the other. restart: when the history says that the lead began anew, where <prefix>_behavior does not know it. Needs SELECT on <prefix>_behavior.';
+
+CREATE FUNCTION lifecycle.rescore_behavior(lead_table regclass, keys text[], unknown boolean) RETURNS bigint
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'lifecycle_rescore_behavior';
+
+COMMENT ON FUNCTION lifecycle.rescore_behavior(regclass, text[], boolean) IS
+'Part of lifecycle.rescore(), which see: makes the points of the leads of these keys, as text, anew, of the rows of the signal tables that are there. Locks and writes only leads whose points differ, in the order of the key. unknown: the keys are of no leads; each gets a row of points, by which a lead that comes finds its signals. Gives how many were written. The caller must own the table.';
+
+CREATE FUNCTION lifecycle.behavior_keys(lead_table regclass, leads boolean) RETURNS text
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    program lifecycle.program := lifecycle.program_of(lead_table);
+    equal text := lifecycle.key_operator(lead_table, program.key, 3);
+    keys text;
+BEGIN
+    SELECT string_agg(format('SELECT s.key FROM (SELECT %s AS key FROM %s) AS s WHERE s.key IS NOT NULL', s.lead, s.signal_table),
+                      ' UNION ' ORDER BY s.id)
+    INTO keys
+    FROM lifecycle.signal s
+    WHERE s.lead_table = program.lead_table
+      AND (NOT leads OR has_table_privilege(s.signal_table, 'SELECT'));
+    keys := concat_ws(' UNION ', format('SELECT b.lead AS key FROM %s b', program.behavior), keys);
+    IF leads THEN
+        RETURN format('SELECT k.key FROM (%s) AS k', keys);
+    END IF;
+    RETURN format('SELECT k.key FROM (%s) AS k WHERE NOT EXISTS (SELECT FROM %s l WHERE l.%I %s k.key)',
+                  keys, program.lead_table, program.key, equal);
+END
+$$;
+
+COMMENT ON FUNCTION lifecycle.behavior_keys(regclass, boolean) IS
+'Part of lifecycle.rescore() and lifecycle.verify(), which see: the query for the keys that have points or signals. leads: also those of leads, and without the signal tables that the caller may not read; else only keys that no lead has.';
+
 CREATE FUNCTION lifecycle.batch_statements(
-    lead_table regclass, operation text, batch int, OUT look text, OUT hold text, OUT write text, OUT estimate text)
+    lead_table regclass, operation text, batch int, OUT keys text, OUT look text, OUT hold text, OUT write text, OUT estimate text)
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
@@ -116,6 +157,10 @@ BEGIN
     END IF;
     in_range := format('($2 IS NULL OR l.%1$I %2$s $2::%4$s) AND ($3 IS NULL OR l.%1$I %3$s $3::%4$s)',
                        program.key, greater, not_greater, key_type);
+    keys := format($q$
+        SELECT coalesce(array_agg(k.key), '{}')
+        FROM (SELECT l.%1$I::text AS key FROM %2$s l WHERE %3$s ORDER BY l.%1$I USING %4$s LIMIT %5$s) AS k$q$,
+        program.key, lead_table, in_range, smaller, batch);
     look := format($q$
         SELECT count(*), count(*) FILTER (WHERE s.due AND s.known), count(*) FILTER (WHERE s.due AND NOT s.known),
                (array_agg(s.key))[count(*)]
@@ -133,7 +178,7 @@ $$;
 
 COMMENT ON FUNCTION lifecycle.batch_statements(regclass, text, int) IS
 'Part of lifecycle.in_batches(), which see: the statements of an operation. $1: the statuses of the model; $2 and $3: the batch is of the keys greater than $2 and not greater than $3.
-look: how many leads there are in the next batch, how many are to be written, how many have a status that the model lacks, and the last key. hold: locks what is to be written, in the order of the key. write: writes it; what becomes of each lead, its trigger decides. estimate: how many rows the table has.';
+keys: those of the next batch, as text. look: how many leads there are in the next batch, how many are to be written, how many have a status that the model lacks, and the last key. hold: locks what is to be written, in the order of the key. write: writes it; what becomes of each lead, its trigger decides. estimate: how many rows the table has.';
 
 CREATE PROCEDURE lifecycle.in_batches(lead_table regclass, operation text, batch int, path text)
     LANGUAGE plpgsql
@@ -154,6 +199,8 @@ DECLARE
     n bigint;
     due bigint;
     unknown bigint;
+    keys text[];
+    remade bigint := 0;
     written bigint;
     last_key text;
     next_key text;
@@ -194,6 +241,11 @@ BEGIN
         program := lifecycle.program_of(lead_table);
         statement := lifecycle.batch_statements(lead_table, operation, batch);
         statuses := ARRAY(SELECT s.status FROM lifecycle.stage s WHERE s.model = program.model);
+        -- points first: by the score that they give it is judged who moves
+        IF operation <> 'backfill' AND program.behavior IS NOT NULL THEN
+            EXECUTE statement.keys INTO keys USING statuses, last_key, NULL::text;
+            remade := remade + lifecycle.rescore_behavior(lead_table, keys, false);
+        END IF;
         EXECUTE statement.look USING statuses, last_key, NULL::text INTO n, due, unknown, next_key;
         EXIT WHEN n = 0;
         strange := strange + unknown;
@@ -216,6 +268,20 @@ BEGIN
         END IF;
         COMMIT;
     END LOOP;
+    program := lifecycle.program_of(lead_table);
+    IF operation <> 'backfill' AND program.behavior IS NOT NULL THEN
+        -- keys that have points or signals, and no lead
+        FOR keys IN EXECUTE format('SELECT array_agg(n.key::text ORDER BY n.place)
+                                    FROM (SELECT k.key, row_number() OVER (ORDER BY k.key) - 1 AS place FROM (%s) AS k) AS n
+                                    GROUP BY n.place / %s ORDER BY n.place / %2$s', lifecycle.behavior_keys(lead_table, false), batch)
+        LOOP
+            remade := remade + lifecycle.rescore_behavior(lead_table, keys, true);
+            COMMIT;
+            SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+            SET LOCAL search_path = pg_catalog, pg_temp;
+        END LOOP;
+        RAISE NOTICE '% of "%" made the points of % leads anew', name, lead_table, remade;
+    END IF;
     RAISE NOTICE '% of "%" is complete: looked at % leads, % %', name, lead_table, looked, verb, done;
     IF strange > 0 THEN
         RAISE WARNING '% leads of table "%" stay out: model "%" lacks their status', strange, lead_table, program.model
@@ -264,7 +330,7 @@ END
 $$;
 
 COMMENT ON PROCEDURE lifecycle.rescore(regclass, boolean, int) IS
-'Stores the demographic scores that today''s rules give, after rules were added, changed or deleted, or where time alone changed what a rule says. Writes only the rows that differ; what they hold else stays.
-move: also moves each lead for which a rule with a status holds, though no write made it hold: by the rule that comes first, from where the lead is, legal and allowed by only_from; one move for each lead, with cause rescore and the name of the rule. Without it no lead moves. Leads without a status get their score and do not enter; lifecycle.backfill() brings them in.
+'Stores the scores that today''s rules give, after rules were added, changed or deleted, for signals that are older than lifecycle.track_signal(), after lifecycle.untrack_signal(), or where time alone changed what a rule says: the demographic ones in the rows of the leads, the points of signals in <prefix>_behavior, also for keys that no lead has yet. Writes and locks only what differs; what the rows hold else stays.
+move: also moves each lead for which a rule with a status holds, though no write made it hold: a rule on its row, judged by the new scores, or one that a row of a signal table fulfils, not older than max_age, dated after the lead last began anew, and with no other row in its way (unless_other); by the rule that comes first, from where the lead is, legal and allowed by only_from; one move for each lead, with cause rescore and the name of the rule. Without it no lead moves. Leads without a status get their score and do not enter; lifecycle.backfill() brings them in.
 batch: how many leads are looked at, in the order of the key, between two COMMITs. Leads that are to be written are locked in the order of the key; writers of a lead wait for the COMMIT of its batch. May be stopped at any time and called again; lock_timeout applies to each wait, statement_timeout to the whole CALL. Triggers of users on UPDATE fire. Progress by NOTICE.
 The caller must own the table. Errors: 42501 not the owner, or row security is forced upon him; 55000 not tracked; 22023 batch less than 1; 22004 an argument is null; 25001 inside a transaction block; 2D000 where it cannot COMMIT; what a rule raises.';

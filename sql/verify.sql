@@ -130,11 +130,25 @@ BEGIN
         CASE WHEN EXISTS (SELECT FROM lifecycle.rule r WHERE r.on_table = program.lead_table AND r.enabled AND r.points IS NOT NULL)
              THEN 'lifecycle.demographic_score(l.*)' ELSE '0::double precision' END,
         program.lead_table);
+
+    IF lifecycle.readable_behavior(program) IS NOT NULL THEN
+        RETURN QUERY EXECUTE format($q$
+            SELECT 'stale', s.lead,
+                   CASE WHEN s.restart IS NULL THEN format('the behaviour score is %%s, but the signals give %%s today: CALL lifecycle.rescore(%%L)', s.stored, s.today, %3$L)
+                        ELSE format('the points do not know that the lead began anew at %%s: CALL lifecycle.rescore(%%L)', s.restart, %3$L) END
+            FROM (SELECT array_agg(n.key::text ORDER BY n.place) AS keys, n.place / 1000 AS part
+                  FROM (SELECT a.key, row_number() OVER (ORDER BY a.key) - 1 AS place
+                        FROM (SELECT l.%1$I AS key FROM %3$s l UNION %2$s) AS a) AS n
+                  GROUP BY n.place / 1000) AS b
+            CROSS JOIN LATERAL lifecycle.stale_behavior(%3$L, b.keys) AS s
+            ORDER BY b.part$q$,
+            program.key, lifecycle.behavior_keys(program.lead_table, true), program.lead_table);
+    END IF;
 END
 $$;
 
 COMMENT ON FUNCTION lifecycle.verify(regclass) IS
-'Checks a tracked table against its history; no rows: all is well. Needs SELECT on both.
-check: ''trigger'', one of ours is missing or disabled, on this table, its history or one of its signal tables; ''gap'', a move is missing or does not leave what the one before entered; ''overlap'', a move is before the one before it; ''cycle'', a cycle, its start or what it reached is not what the moves say; ''entry'', the first entry, source or cohort changed between moves; ''status'', the lead''s row is not what its last move says; ''conservation'', the leads in a status are not those that came less those that went; ''stale'', the stored demographic score is not what the rules give today, which CALL lifecycle.rescore() puts right (one that was never stored is no fault).
+'Checks a tracked table against its history; no rows: all is well. Needs SELECT on both, and, where there are signals, on <prefix>_behavior.
+check: ''trigger'', one of ours is missing or disabled, on this table, its history or one of its signal tables; ''gap'', a move is missing or does not leave what the one before entered; ''overlap'', a move is before the one before it; ''cycle'', a cycle, its start or what it reached is not what the moves say; ''entry'', the first entry, source or cohort changed between moves; ''status'', the lead''s row is not what its last move says; ''conservation'', the leads in a status are not those that came less those that went; ''stale'', the stored demographic score is not what the rules give today, which CALL lifecycle.rescore() puts right (one that was never stored is no fault), or the stored points are not those that the rows of the signal tables give (of keys that are in no table but a signal table, only where the caller may read that), or do not know of the last restart.
 lead: its key; NULL where it is about the table. detail: what is wrong. Leads that are older than lifecycle.track() and have not moved since are not in the history, which is no fault.
 Errors: 55000 not tracked, 42501 no SELECT, what a rule raises.';

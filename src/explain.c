@@ -182,9 +182,8 @@ lifecycle_is_rescored(PG_FUNCTION_ARGS)
 	open_row(fcinfo, "is_rescored", &row);
 	score = lc_rules_score(row.program, row.slot, row.moment);
 	due = row.lead.score_isnull || row.lead.score != score ||
-		(PG_GETARG_BOOL(1) && row.lead.stage >= 0 &&
-		 lc_rules_standing(row.program, row.slot, score, behavior_of(&row, row.moment),
-						   row.lead.stage, row.moment) != NULL);
+		(PG_GETARG_BOOL(1) && row.lead.stage >= 0 && !row.lead.key_isnull &&
+		 lc_standing(row.program, row.slot, row.lead.key, score, row.lead.stage, row.moment) != NULL);
 	close_row(&row);
 	PG_RETURN_BOOL(due);
 }

@@ -395,8 +395,7 @@ decide_rescore(LcProgram *program, Relation rel, TupleTableSlot *oldrow, TupleTa
 	new->score_isnull = false;
 	if (!move || old->stage < 0)
 		return;
-	rule = lc_rules_standing(program, row, new->score,
-								 lc_behavior_of(program, old->key, moment), old->stage, moment);
+	rule = lc_standing(program, row, old->key, new->score, old->stage, moment);
 	if (rule != NULL)
 	{
 		set_status(program, new, rule->stage);

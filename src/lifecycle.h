@@ -585,8 +585,26 @@ extern char *lc_behavior_is_lead(LcProgram *program, const char *column);
 
 /* ---- signal.c: what signals mean for leads ---- */
 
+/* A row of a signal table, as the table's rules see it. */
+typedef struct LcSignalRow
+{
+	Datum		lead;
+	bool		lead_isnull;
+	TimestampTz at;
+	LcSignalFacts facts;
+	bool	   *keeps;			/* of each rule with a status: keeps others from firing */
+} LcSignalRow;
+
+typedef void (*LcSignalCallback) (LcProgram *signal, TupleTableSlot *slot, const LcSignalRow *row, void *arg);
+
+extern void lc_signal_walk(LcProgram *program, Oid signal_table, Datum lead, bool judge,
+						   LcSignalCallback callback, void *arg);
+extern SPITupleTable *lc_signal_lock(LcProgram *program, Relation rel, Datum *keys, int n, uint64 *found);
+extern bool lc_signal_may_ask(const LcRule *rule, TimestampTz at, TimestampTz since, TimestampTz moment);
+extern bool lc_signal_fires_unless_other(LcProgram *program, LcProgram *signal, const LcRule *rule,
+										 Datum lead, TimestampTz since, TimestampTz moment);
 extern void lc_signal_recompute(LcProgram *program, Datum lead, TimestampTz until,
-								LcBehavior *behavior);
+								LcBehavior *behavior, LcBehavior *magnitude);
 extern void lc_signal_restate(LcProgram *program, Datum lead, LcBehavior *behavior);
 extern void lc_signal_move(LcProgram *program, Datum lead, const LcRule *rule);
 extern const LcRule *lc_signal_at_entry(LcProgram *program, Datum lead, TimestampTz moment);
@@ -597,6 +615,12 @@ extern void lc_signal_end_transaction(void);
 
 extern bool lc_arrival_await_points(LcProgram *program, Datum lead);
 extern bool lc_arrival_hold(LcProgram *program, Datum *leads, int n);
+
+/* ---- standing.c: points made anew, and signals that ask for a status still ---- */
+
+extern const LcRule *lc_signal_standing(LcProgram *program, Datum lead, int from, TimestampTz moment);
+extern const LcRule *lc_standing(LcProgram *program, TupleTableSlot *row, Datum lead, float8 score,
+								 int from, TimestampTz moment);
 
 /* ---- operation.c: what owners do to leads beside writing them ---- */
 

@@ -474,6 +474,8 @@ build_program(Relation rel, HeapTuple row, TupleDesc desc, MemoryContext cxt)
 		PROGRAM_EXPR(program, i) =
 			lc_expr_make(cxt, rel, expressions[i].what, program->owner,
 						 program_text(row, desc, expressions[i].attno), expressions[i].type, NULL);
+	/* also where there are none yet: this session must learn of the first one */
+	(void) lc_watch_config("signal");
 	program->behavior = DatumGetObjectId(heap_getattr(row, Anum_program_behavior, desc, &isnull));
 	if (isnull)
 		program->behavior = InvalidOid;

@@ -26,6 +26,8 @@
  */
 #include "lifecycle.h"
 
+#include <math.h>
+
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/table.h"
@@ -96,7 +98,7 @@ typedef struct Frame
 	Size		room;
 	bool		anew;			/* sums were made anew in the meantime: rows that came are in them */
 	bool		is_update;
-	SignalRow  *moved;			/* a row that an UPDATE takes out of its partition */
+	LcSignalRow  *moved;			/* a row that an UPDATE takes out of its partition */
 	LcProgram  *moved_from;		/* pinned; its table */
 } Frame;
 
@@ -185,13 +187,13 @@ lc_signal_end_transaction(void)
  * Which rules it keeps from firing is found where it may cease to.
  */
 static void
-read_row(LcProgram *signal, TupleTableSlot *slot, SignalRow *row, bool may_go)
+read_row(LcProgram *signal, TupleTableSlot *slot, bool judge, bool may_go, LcSignalRow *row)
 {
 	LcRuleSet  *rules = signal->rules;
 	TimestampTz now = GetCurrentTransactionStartTimestamp();
 	bool		isnull;
 
-	memset(row, 0, sizeof(SignalRow));
+	memset(row, 0, sizeof(LcSignalRow));
 	row->lead = lc_expr_eval(signal->lead, slot, &row->lead_isnull);
 	if (row->lead_isnull)
 		return;
@@ -199,7 +201,7 @@ read_row(LcProgram *signal, TupleTableSlot *slot, SignalRow *row, bool may_go)
 	row->at = DatumGetTimestampTz(lc_expr_eval(signal->at, slot, &isnull));
 	if (isnull || row->at > now)
 		row->at = now;
-	if (row->at == DT_NOBEGIN)
+	if (row->at == DT_NOBEGIN || !judge)
 		return;
 	row->facts.points = palloc0((rules->npoints + 1) * sizeof(float8));
 	row->facts.holds = palloc0((rules->nstatus + 1) * sizeof(bool));
@@ -215,7 +217,7 @@ read_row(LcProgram *signal, TupleTableSlot *slot, SignalRow *row, bool may_go)
 }
 
 static void
-take_down(Frame *frame, LcProgram *signal, const SignalRow *row, Effect effect, const LcRule *rule,
+take_down(Frame *frame, LcProgram *signal, const LcSignalRow *row, Effect effect, const LcRule *rule,
 		  float8 points)
 {
 	MemoryContext old = MemoryContextSwitchTo(frame->cxt);
@@ -244,7 +246,7 @@ take_down(Frame *frame, LcProgram *signal, const SignalRow *row, Effect effect, 
 }
 
 static void
-row_went(Frame *frame, LcProgram *signal, const SignalRow *row)
+row_went(Frame *frame, LcProgram *signal, const LcSignalRow *row)
 {
 	if (row->lead_isnull)
 		return;
@@ -259,7 +261,7 @@ row_went(Frame *frame, LcProgram *signal, const SignalRow *row)
 
 /* "before" is the row that it replaces, with the same lead, or NULL. */
 static void
-row_came(Frame *frame, LcProgram *signal, const SignalRow *row, const SignalRow *before)
+row_came(Frame *frame, LcProgram *signal, const LcSignalRow *row, const LcSignalRow *before)
 {
 	LcRuleSet  *rules = signal->rules;
 
@@ -300,7 +302,7 @@ row_came(Frame *frame, LcProgram *signal, const SignalRow *row, const SignalRow 
 
 /* The one row became the other. */
 static void
-row_changed(Frame *frame, LcProgram *signal, const SignalRow *old, const SignalRow *new)
+row_changed(Frame *frame, LcProgram *signal, const LcSignalRow *old, const LcSignalRow *new)
 {
 	bool		same_lead = !old->lead_isnull && !new->lead_isnull &&
 		DatumGetBool(FunctionCall2Coll(&signal->key_equal, signal->key_collation, old->lead, new->lead));
@@ -314,7 +316,7 @@ row_changed(Frame *frame, LcProgram *signal, const SignalRow *old, const SignalR
 static void
 flush_moved(Frame *frame)
 {
-	SignalRow  *moved = frame->moved;
+	LcSignalRow  *moved = frame->moved;
 
 	frame->moved = NULL;
 	if (moved != NULL)
@@ -323,14 +325,13 @@ flush_moved(Frame *frame)
 
 /* ---- rows of a lead ---- */
 
-typedef void (*RowCallback) (LcProgram *signal, TupleTableSlot *slot, const SignalRow *row, void *arg);
-
 /*
  * Hand each row that the signal table has of the lead to the callback, as of
  * now.  Read as the signal table's owner.
  */
-static void
-walk_rows(LcProgram *program, Oid signal_table, Datum lead, RowCallback callback, void *arg)
+void
+lc_signal_walk(LcProgram *program, Oid signal_table, Datum lead, bool judge, LcSignalCallback callback,
+			   void *arg)
 {
 	Relation	rel = table_open(signal_table, AccessShareLock);
 	LcProgram  *signal = lc_signal_pin(signal_table);
@@ -360,7 +361,7 @@ walk_rows(LcProgram *program, Oid signal_table, Datum lead, RowCallback callback
 		HeapTupleData tuple;
 		HeapTupleHeader header;
 		bool		isnull;
-		SignalRow	row;
+		LcSignalRow	row;
 
 		CHECK_FOR_INTERRUPTS();
 		header = DatumGetHeapTupleHeader(SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &isnull));
@@ -369,7 +370,7 @@ walk_rows(LcProgram *program, Oid signal_table, Datum lead, RowCallback callback
 		tuple.t_tableOid = signal_table;
 		tuple.t_data = header;
 		ExecStoreHeapTuple(&tuple, slot, false);
-		read_row(signal, slot, &row, false);
+		read_row(signal, slot, judge, false, &row);
 		if (!row.lead_isnull)
 			callback(signal, slot, &row, arg);
 		ExecClearTuple(slot);
@@ -384,10 +385,11 @@ typedef struct Recomputation
 {
 	TimestampTz until;
 	LcBehavior *behavior;
+	LcBehavior *magnitude;		/* the same of the points without their sign, or NULL */
 } Recomputation;
 
 static void
-recompute_row(LcProgram *signal, TupleTableSlot *slot, const SignalRow *row, void *arg)
+recompute_row(LcProgram *signal, TupleTableSlot *slot, const LcSignalRow *row, void *arg)
 {
 	Recomputation *r = arg;
 
@@ -395,18 +397,25 @@ recompute_row(LcProgram *signal, TupleTableSlot *slot, const SignalRow *row, voi
 		return;
 	for (int i = 0; i < signal->rules->npoints; i++)
 	{
-		if (row->facts.points[i] != 0)
-			lc_behavior_add(r->behavior, lc_half_life(signal->rules->points[i]->half_life),
-							row->facts.points[i], row->at);
+		float8		half_life = lc_half_life(signal->rules->points[i]->half_life);
+
+		if (row->facts.points[i] == 0)
+			continue;
+		lc_behavior_add(r->behavior, half_life, row->facts.points[i], row->at);
+		if (r->magnitude != NULL)
+			lc_behavior_add(r->magnitude, half_life, fabs(row->facts.points[i]), row->at);
 	}
 }
 
 /*
  * Make the sums of the lead anew, of all its rows up to that time.  Half-lives
- * that have none left stay, with no points.  SPI is connected.
+ * that have none left stay, with no points.  Into "magnitude", if it is given,
+ * go the same sums without signs: by them it is told what is rounding.  SPI is
+ * connected.
  */
 void
-lc_signal_recompute(LcProgram *program, Datum lead, TimestampTz until, LcBehavior *behavior)
+lc_signal_recompute(LcProgram *program, Datum lead, TimestampTz until, LcBehavior *behavior,
+					LcBehavior *magnitude)
 {
 	Recomputation r;
 
@@ -414,8 +423,9 @@ lc_signal_recompute(LcProgram *program, Datum lead, TimestampTz until, LcBehavio
 		behavior->sums[i].points = 0;
 	r.until = until;
 	r.behavior = behavior;
+	r.magnitude = magnitude;
 	for (int i = 0; i < program->nsignals; i++)
-		walk_rows(program, program->signals[i], lead, recompute_row, &r);
+		lc_signal_walk(program, program->signals[i], lead, true, recompute_row, &r);
 }
 
 /*
@@ -425,12 +435,12 @@ void
 lc_signal_restate(LcProgram *program, Datum lead, LcBehavior *behavior)
 {
 	note_recomputation(NULL);
-	lc_signal_recompute(program, lead, DT_NOEND, behavior);
+	lc_signal_recompute(program, lead, DT_NOEND, behavior, NULL);
 }
 
 /* Whether the signal is young enough, and after the restart, to ask for a status. */
-static bool
-may_ask(const LcRule *rule, TimestampTz at, TimestampTz since, TimestampTz moment)
+bool
+lc_signal_may_ask(const LcRule *rule, TimestampTz at, TimestampTz since, TimestampTz moment)
 {
 	if (at <= since)
 		return false;
@@ -465,7 +475,7 @@ rule_named(LcProgram *signal, const char *name, int *index)
 }
 
 static void
-count_rival(LcProgram *signal, TupleTableSlot *slot, const SignalRow *row, void *arg)
+count_rival(LcProgram *signal, TupleTableSlot *slot, const LcSignalRow *row, void *arg)
 {
 	Rivals	   *r = arg;
 	int			i;
@@ -476,14 +486,14 @@ count_rival(LcProgram *signal, TupleTableSlot *slot, const SignalRow *row, void 
 	if (rule == NULL || row->facts.holds == NULL)
 		return;
 	fulfils = rule->unless_other != NULL && lc_rules_unless(signal, rule, slot, r->moment);
-	asks = row->facts.holds[i] && may_ask(rule, row->at, r->since, r->moment);
+	asks = row->facts.holds[i] && lc_signal_may_ask(rule, row->at, r->since, r->moment);
 	r->fulfilled += fulfils;
 	r->asking += asks;
 	r->asking_fulfilled += fulfils && asks;
 }
 
-static bool
-fires_unless_other(LcProgram *program, LcProgram *signal, const LcRule *rule, Datum lead,
+bool
+lc_signal_fires_unless_other(LcProgram *program, LcProgram *signal, const LcRule *rule, Datum lead,
 				   TimestampTz since, TimestampTz moment)
 {
 	Rivals		r = {0};
@@ -491,7 +501,7 @@ fires_unless_other(LcProgram *program, LcProgram *signal, const LcRule *rule, Da
 	r.rule = rule->name;
 	r.since = since;
 	r.moment = moment;
-	walk_rows(program, signal->root, lead, count_rival, &r);
+	lc_signal_walk(program, signal->root, lead, true, count_rival, &r);
 	if (r.fulfilled == 0)
 		return r.asking > 0;
 	/* a row does not keep itself from firing */
@@ -535,8 +545,8 @@ compare_entries(const void *a, const void *b, void *arg)
 /*
  * Lock the leads, in the order of the key.  Gives the rows, as they are now.
  */
-static SPITupleTable *
-lock_leads(LcProgram *program, Relation rel, Datum *keys, int n, uint64 *found)
+SPITupleTable *
+lc_signal_lock(LcProgram *program, Relation rel, Datum *keys, int n, uint64 *found)
 {
 	Oid			type = get_array_type(program->key_type);
 	Datum		value = PointerGetDatum(lc_behavior_array(program, keys, n));
@@ -594,7 +604,7 @@ apply_points(Frame *frame, LcProgram *program, Affected *a, LcBehavior *behavior
 	if (anew)
 	{
 		note_recomputation(frame);
-		lc_signal_recompute(program, a->key, DT_NOEND, behavior);
+		lc_signal_recompute(program, a->key, DT_NOEND, behavior, NULL);
 		a->changed = true;
 	}
 	else
@@ -622,10 +632,10 @@ consider(Frame *frame, LcProgram *program, Affected *a, const LcBehavior *behavi
 		!lc_model_move_is_legal(program->model, a->lead.stage, rule->stage) ||
 		(a->winner != NULL && lc_rules_compare(program->model, a->winner, rule) <= 0))
 		return;
-	if (asks && !may_ask(rule, at, behavior->since, a->moment))
+	if (asks && !lc_signal_may_ask(rule, at, behavior->since, a->moment))
 		return;
 	if (rule->unless_other != NULL &&
-		!fires_unless_other(program, signal, rule, a->key, behavior->since, a->moment))
+		!lc_signal_fires_unless_other(program, signal, rule, a->key, behavior->since, a->moment))
 		return;
 	a->winner = rule;
 }
@@ -701,7 +711,7 @@ apply(Frame *frame, Affected *affected, int n)
 again:
 	next = 0;
 	nunknown = 0;
-	rows = lock_leads(program, rel, keys, n, &found);
+	rows = lc_signal_lock(program, rel, keys, n, &found);
 	for (uint64 r = 0; r < found; r++)
 	{
 		LcLead		lead;
@@ -847,8 +857,8 @@ lifecycle_signal_after_row(PG_FUNCTION_ARGS)
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	Frame	   *frame;
 	bool		own_frame;
-	SignalRow	old;
-	SignalRow	new;
+	LcSignalRow	old;
+	LcSignalRow	new;
 
 	if (!TRIGGER_FIRED_AFTER(trigdata->tg_event) || !TRIGGER_FIRED_FOR_ROW(trigdata->tg_event))
 		ereport(ERROR,
@@ -861,10 +871,10 @@ lifecycle_signal_after_row(PG_FUNCTION_ARGS)
 		frame = push_frame(signal);
 	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
 	{
-		SignalRow  *moved = frame->moved;
+		LcSignalRow  *moved = frame->moved;
 
 		frame->moved = NULL;
-		read_row(signal, trigdata->tg_trigslot, &new, moved != NULL);
+		read_row(signal, trigdata->tg_trigslot, true, moved != NULL, &new);
 		if (moved != NULL)
 			row_changed(frame, signal, moved, &new);
 		else
@@ -878,8 +888,8 @@ lifecycle_signal_after_row(PG_FUNCTION_ARGS)
 			MemoryContext cxt = MemoryContextSwitchTo(frame->cxt);
 
 			/* an UPDATE takes it to another partition: it comes back there next */
-			frame->moved = palloc(sizeof(SignalRow));
-			read_row(signal, trigdata->tg_trigslot, frame->moved, true);
+			frame->moved = palloc(sizeof(LcSignalRow));
+			read_row(signal, trigdata->tg_trigslot, true, true, frame->moved);
 			if (!list_member_ptr(frame->signals, signal))
 				frame->signals = lappend(frame->signals, lc_program_pin_again(signal));
 			frame->moved_from = signal;
@@ -887,14 +897,14 @@ lifecycle_signal_after_row(PG_FUNCTION_ARGS)
 		}
 		else
 		{
-			read_row(signal, trigdata->tg_trigslot, &old, true);
+			read_row(signal, trigdata->tg_trigslot, true, true, &old);
 			row_went(frame, signal, &old);
 		}
 	}
 	else
 	{
-		read_row(signal, trigdata->tg_trigslot, &old, true);
-		read_row(signal, trigdata->tg_newslot, &new, true);
+		read_row(signal, trigdata->tg_trigslot, true, true, &old);
+		read_row(signal, trigdata->tg_newslot, true, true, &new);
 		row_changed(frame, signal, &old, &new);
 	}
 	if (own_frame)
@@ -937,10 +947,10 @@ lifecycle_signal_truncate(PG_FUNCTION_ARGS)
 	slot = table_slot_create(rel, NULL);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
-		SignalRow	row;
+		LcSignalRow	row;
 
 		CHECK_FOR_INTERRUPTS();
-		read_row(signal, slot, &row, true);
+		read_row(signal, slot, true, true, &row);
 		row_went(frame, signal, &row);
 	}
 	ExecDropSingleTupleTableSlot(slot);
@@ -961,7 +971,7 @@ typedef struct AtEntry
 } AtEntry;
 
 static void
-consider_at_entry(LcProgram *signal, TupleTableSlot *slot, const SignalRow *row, void *arg)
+consider_at_entry(LcProgram *signal, TupleTableSlot *slot, const LcSignalRow *row, void *arg)
 {
 	AtEntry    *a = arg;
 
@@ -970,7 +980,7 @@ consider_at_entry(LcProgram *signal, TupleTableSlot *slot, const SignalRow *row,
 		const LcRule *rule = signal->rules->status[i];
 
 		if (row->facts.holds == NULL || !row->facts.holds[i] || rule->has_only_from ||
-			!may_ask(rule, row->at, a->since, a->moment) ||
+			!lc_signal_may_ask(rule, row->at, a->since, a->moment) ||
 			(a->winner != NULL && lc_rules_compare(a->program->model, a->winner, rule) <= 0))
 			continue;
 		if (a->winner == NULL)
@@ -1002,7 +1012,7 @@ lc_signal_at_entry(LcProgram *program, Datum lead, TimestampTz moment)
 		a.since = behavior->since;
 		a.moment = moment;
 		for (int i = 0; i < program->nsignals; i++)
-			walk_rows(program, program->signals[i], lead, consider_at_entry, &a);
+			lc_signal_walk(program, program->signals[i], lead, true, consider_at_entry, &a);
 		if (a.winner != NULL)
 		{
 			winner = MemoryContextAlloc(cxt, sizeof(LcRule));
@@ -1038,7 +1048,7 @@ lifecycle_behavior_score_from_signals(PG_FUNCTION_ARGS)
 	SPI_connect();
 	behavior = palloc0(sizeof(LcBehavior));
 	behavior->since = lc_history_restart(program, lead, at);
-	lc_signal_recompute(program, lead, at, behavior);
+	lc_signal_recompute(program, lead, at, behavior, NULL);
 	score = lc_behavior_at(behavior, at);
 	SPI_finish();
 	lc_program_unpin(program);

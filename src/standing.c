@@ -1,0 +1,445 @@
+/*-------------------------------------------------------------------------
+ *
+ * standing.c
+ *	  What the rows of signal tables come to by today's rules, whatever was put
+ *	  into effect when they were written: points made anew, and the rules that
+ *	  still ask for a status.  For rescore() and verify().
+ *
+ * Points are compared before anything is locked, and only leads whose points
+ * differ are locked, in the order of the key, and compared again.  As everywhere
+ * the rows are read as the owner of their table, on what is committed now.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "lifecycle.h"
+
+#include <math.h>
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/typcache.h"
+
+PG_FUNCTION_INFO_V1(lifecycle_stale_behavior);
+PG_FUNCTION_INFO_V1(lifecycle_rescore_behavior);
+
+/* How far sums may be apart, relative to what they are sums of. */
+#define TOLERANCE 1e-9
+
+/* ---- points made anew ---- */
+
+/* A lead's points as they are stored, and as its rows give them. */
+typedef struct Comparison
+{
+	LcBehavior *stored;
+	LcBehavior	today;
+	TimestampTz restart;		/* as the history says */
+	bool		differs;		/* in points */
+	bool		lacks_restart;
+} Comparison;
+
+static float8
+worth_at(const LcScore *sum, TimestampTz at)
+{
+	return lc_decay(sum->points, (float8) (at - sum->at), sum->half_life);
+}
+
+/* The sum of that half-life, or NULL. */
+static const LcScore *
+sum_of(const LcBehavior *behavior, float8 half_life)
+{
+	for (int i = 0; i < behavior->n; i++)
+	{
+		if (behavior->sums[i].half_life == half_life)
+			return &behavior->sums[i];
+	}
+	return NULL;
+}
+
+/*
+ * Compare what is stored of the lead with what its rows give.  SPI is connected;
+ * the result is in the memory that is current.
+ */
+static void
+compare_lead(LcProgram *program, Datum lead, LcBehavior *stored, Comparison *c)
+{
+	LcBehavior	magnitude = {0};
+
+	memset(c, 0, sizeof(Comparison));
+	c->stored = stored;
+	c->restart = lc_history_restart(program, lead, DT_NOEND);
+	c->lacks_restart = stored->known && stored->since < c->restart;
+	c->today.since = Max(stored->since, c->restart);
+	c->today.known = stored->known;
+	/* half-lives that have no points left stay */
+	for (int i = 0; i < stored->n; i++)
+		lc_behavior_add(&c->today, stored->sums[i].half_life, 0, stored->sums[i].at);
+	lc_signal_recompute(program, lead, DT_NOEND, &c->today, &magnitude);
+	for (int i = 0; i < c->today.n; i++)
+	{
+		const LcScore *today = &c->today.sums[i];
+		const LcScore *was = sum_of(stored, today->half_life);
+		const LcScore *size = sum_of(&magnitude, today->half_life);
+		TimestampTz at = was == NULL ? today->at : Max(today->at, was->at);
+		float8		before = was == NULL ? 0 : worth_at(was, at);
+		float8		now = worth_at(today, at);
+
+		if (!(fabs(before - now) <= TOLERANCE * (size == NULL ? fabs(now) : worth_at(size, at))))
+			c->differs = true;
+	}
+}
+
+/* The order of the key. */
+typedef struct KeyOrder
+{
+	FmgrInfo   *compare;
+	Oid			collation;
+} KeyOrder;
+
+static int
+compare_keys(const void *a, const void *b, void *arg)
+{
+	const KeyOrder *order = arg;
+
+	return DatumGetInt32(FunctionCall2Coll(order->compare, order->collation,
+										   *(const Datum *) a, *(const Datum *) b));
+}
+
+static KeyOrder
+order_of(LcProgram *program)
+{
+	KeyOrder	order;
+
+	order.compare = &lookup_type_cache(getBaseType(program->key_type), TYPECACHE_CMP_PROC_FINFO)->cmp_proc_finfo;
+	order.collation = program->key_collation;
+	return order;
+}
+
+/* The keys that an array of texts names, in the order of the key, each once. */
+static Datum *
+keys_of(LcProgram *program, ArrayType *array, int *n)
+{
+	KeyOrder	order = order_of(program);
+	Datum	   *texts;
+	Datum	   *keys;
+	bool	   *nulls;
+	int			ntexts;
+	int			nkeys = 0;
+	Oid			in;
+	Oid			ioparam;
+
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &texts, &nulls, &ntexts);
+	getTypeInputInfo(program->key_type, &in, &ioparam);
+	keys = palloc(Max(ntexts, 1) * sizeof(Datum));
+	for (int i = 0; i < ntexts; i++)
+	{
+		if (!nulls[i])
+			keys[nkeys++] = OidInputFunctionCall(in, TextDatumGetCString(texts[i]), ioparam, -1);
+	}
+	qsort_arg(keys, nkeys, sizeof(Datum), compare_keys, &order);
+	*n = 0;
+	for (int i = 0; i < nkeys; i++)
+	{
+		if (*n == 0 || compare_keys(&keys[*n - 1], &keys[i], &order) != 0)
+			keys[(*n)++] = keys[i];
+	}
+	return keys;
+}
+
+/*
+ * The program of the table that is the first argument, pinned; NULL where it has
+ * no signals.
+ */
+static LcProgram *
+program_with_signals(Oid relid)
+{
+	LcProgram  *program = lc_program_pin(relid);
+
+	if (program == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table with OID %u is not tracked", relid)));
+	if (OidIsValid(program->behavior))
+		return program;
+	lc_program_unpin(program);
+	return NULL;
+}
+
+/* A lead that was looked at needs no memory any more. */
+static MemoryContext
+lead_context(void)
+{
+	return AllocSetContextCreate(CurrentMemoryContext, "lifecycle points of a lead", ALLOCSET_SMALL_SIZES);
+}
+
+/*
+ * stale_behavior(lead_table, keys): the half-lives of which the leads of these
+ * keys have other points stored than their rows give, and those that lack a
+ * restart.  Locks nothing, writes nothing.
+ */
+Datum
+lifecycle_stale_behavior(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	TimestampTz now = GetCurrentTransactionStartTimestamp();
+	LcProgram  *program;
+	LcBehavior *stored;
+	Datum	   *keys;
+	int			n;
+	MemoryContext cxt;
+
+	InitMaterializedSRF(fcinfo, 0);
+	program = program_with_signals(PG_GETARG_OID(0));
+	if (program == NULL)
+		return (Datum) 0;
+	if (pg_class_aclcheck(program->behavior, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(program->behavior));
+	SPI_connect();
+	keys = keys_of(program, PG_GETARG_ARRAYTYPE_P(1), &n);
+	stored = n > 0 ? lc_behavior_read(program, keys, n) : NULL;
+	cxt = lead_context();
+	for (int i = 0; i < n; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(cxt);
+		Comparison	c;
+
+		CHECK_FOR_INTERRUPTS();
+		compare_lead(program, keys[i], &stored[i], &c);
+		if (c.differs || c.lacks_restart)
+		{
+			Datum		values[4];
+			bool		nulls[4] = {false, false, false, false};
+
+			values[0] = CStringGetTextDatum(lc_program_key_text(program, keys[i], false));
+			values[1] = Float8GetDatum(lc_behavior_at(c.stored, now));
+			values[2] = Float8GetDatum(lc_behavior_at(&c.today, now));
+			values[3] = TimestampTzGetDatum(c.restart);
+			nulls[3] = !c.lacks_restart;
+			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+		}
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(cxt);
+	}
+	SPI_finish();
+	lc_program_unpin(program);
+	return (Datum) 0;
+}
+
+/* Which of the keys, in their order, are those of leads, whose rows are locked. */
+static bool *
+lock_keys(LcProgram *program, Datum *keys, int n)
+{
+	KeyOrder	order = order_of(program);
+	Relation	rel = table_open(program->root, AccessShareLock);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
+	bool	   *is_there = palloc0(n * sizeof(bool));
+	uint64		found;
+	SPITupleTable *rows = lc_signal_lock(program, rel, keys, n, &found);
+
+	for (uint64 r = 0; r < found; r++)
+	{
+		HeapTupleData tuple;
+		bool		isnull;
+		LcLead		lead;
+		Datum	   *key;
+
+		tuple.t_data = DatumGetHeapTupleHeader(SPI_getbinval(rows->vals[r], rows->tupdesc, 1, &isnull));
+		tuple.t_len = HeapTupleHeaderGetDatumLength(tuple.t_data);
+		ItemPointerSetInvalid(&tuple.t_self);
+		tuple.t_tableOid = program->root;
+		ExecStoreHeapTuple(&tuple, slot, false);
+		lc_lead_read(program, slot, &lead);
+		key = bsearch_arg(&lead.key, keys, n, sizeof(Datum), compare_keys, &order);
+		if (key != NULL)
+			is_there[key - keys] = true;
+		ExecClearTuple(slot);
+	}
+	SPI_freetuptable(rows);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+	return is_there;
+}
+
+/*
+ * rescore_behavior(lead_table, keys): stores what the rows of the leads of these
+ * keys give, where that is something else than what is stored.  Keys that no
+ * lead has get a row of points where they have signals, so that the lead finds
+ * them when it comes.  Gives the number of leads written.
+ */
+Datum
+lifecycle_rescore_behavior(PG_FUNCTION_ARGS)
+{
+	LcProgram  *program;
+	LcBehavior *stored;
+	LcBehavior **changed;
+	Datum	   *keys;
+	Datum	   *stale;
+	Datum	   *unknown;
+	bool	   *is_there;
+	int			n;
+	int			nstale = 0;
+	int			nunknown = 0;
+	int			nchanged = 0;
+	MemoryContext cxt;
+
+	lc_require_owner(PG_GETARG_OID(0));
+	program = program_with_signals(PG_GETARG_OID(0));
+	if (program == NULL)
+		PG_RETURN_INT64(0);
+	SPI_connect();
+	keys = keys_of(program, PG_GETARG_ARRAYTYPE_P(1), &n);
+	stale = palloc(Max(n, 1) * sizeof(Datum));
+	stored = n > 0 ? lc_behavior_read(program, keys, n) : NULL;
+	cxt = lead_context();
+	for (int i = 0; i < n; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(cxt);
+		Comparison	c;
+
+		CHECK_FOR_INTERRUPTS();
+		compare_lead(program, keys[i], &stored[i], &c);
+		if (c.differs || c.lacks_restart || (PG_GETARG_BOOL(2) && !c.stored->known))
+			stale[nstale++] = keys[i];
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(cxt);
+	}
+	MemoryContextDelete(cxt);
+	if (nstale > 0)
+	{
+		is_there = lock_keys(program, stale, nstale);
+		unknown = palloc(nstale * sizeof(Datum));
+		for (int i = 0; i < nstale; i++)
+		{
+			if (!is_there[i])
+				unknown[nunknown++] = stale[i];
+		}
+		if (nunknown > 0)
+			lc_behavior_hold(program, unknown, nunknown);
+		/* others may have written before the locks were had */
+		stored = lc_behavior_read(program, stale, nstale);
+		changed = palloc(nstale * sizeof(LcBehavior *));
+		for (int i = 0; i < nstale; i++)
+		{
+			Comparison	c;
+
+			compare_lead(program, stale[i], &stored[i], &c);
+			if (c.differs || c.lacks_restart)
+			{
+				stale[nchanged] = stale[i];
+				changed[nchanged] = palloc(sizeof(LcBehavior));
+				*changed[nchanged++] = c.today;
+			}
+		}
+		lc_behavior_write(program, stale, changed, nchanged);
+	}
+	SPI_finish();
+	lc_program_unpin(program);
+	PG_RETURN_INT64(nchanged);
+}
+
+/* ---- signals that ask for a status still ---- */
+
+typedef struct Standing
+{
+	LcProgram  *program;
+	Datum		lead;
+	int			from;
+	TimestampTz since;
+	TimestampTz moment;
+	LcRule	   *winner;
+} Standing;
+
+static void
+consider_standing(LcProgram *signal, TupleTableSlot *slot, const LcSignalRow *row, void *arg)
+{
+	Standing   *s = arg;
+
+	for (int i = 0; i < signal->rules->nstatus; i++)
+	{
+		const LcRule *rule = signal->rules->status[i];
+
+		if (row->facts.holds == NULL || !row->facts.holds[i] || (rule->only_from >> s->from & 1) == 0 ||
+			!lc_model_move_is_legal(s->program->model, s->from, rule->stage) ||
+			!lc_signal_may_ask(rule, row->at, s->since, s->moment) ||
+			(s->winner != NULL && lc_rules_compare(s->program->model, s->winner, rule) <= 0))
+			continue;
+		if (rule->unless_other != NULL &&
+			!lc_signal_fires_unless_other(s->program, signal, rule, s->lead, s->since, s->moment))
+			continue;
+		if (s->winner == NULL)
+			s->winner = palloc(sizeof(LcRule));
+		*s->winner = *rule;
+		s->winner->name = pstrdup(rule->name);
+	}
+}
+
+/*
+ * The rule of a signal table that holds for some row of the lead, which is at
+ * the given stage, and may move it; or NULL.  In the memory that is current; of
+ * what the rule refers to only the name may be used.
+ */
+const LcRule *
+lc_signal_standing(LcProgram *program, Datum lead, int from, TimestampTz moment)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	Standing	s = {0};
+	LcRule	   *winner = NULL;
+	LcBehavior *behavior;
+
+	if (program->nsignals == 0 || from < 0)
+		return NULL;
+	SPI_connect();
+	behavior = lc_behavior_read(program, &lead, 1);
+	s.program = program;
+	s.lead = lead;
+	s.from = from;
+	s.since = Max(behavior->since, lc_history_restart(program, lead, DT_NOEND));
+	s.moment = moment;
+	for (int i = 0; i < program->nsignals; i++)
+	{
+		LcProgram  *signal = lc_signal_pin(program->signals[i]);
+
+		if (signal == NULL)
+			continue;
+		if (signal->rules->nstatus > 0)
+			lc_signal_walk(program, program->signals[i], lead, true, consider_standing, &s);
+		lc_program_unpin(signal);
+	}
+	if (s.winner != NULL)
+	{
+		winner = MemoryContextAlloc(cxt, sizeof(LcRule));
+		*winner = *s.winner;
+		winner->name = MemoryContextStrdup(cxt, s.winner->name);
+	}
+	SPI_finish();
+	return winner;
+}
+
+/*
+ * The rule that rescore() moves the lead by: of those of its row and those of
+ * its signals the one that comes first; or NULL.
+ */
+const LcRule *
+lc_standing(LcProgram *program, TupleTableSlot *row, Datum lead, float8 score, int from,
+			TimestampTz moment)
+{
+	const LcRule *own = lc_rules_standing(program, row, score, lc_behavior_of(program, lead, moment),
+										  from, moment);
+	const LcRule *signal = lc_signal_standing(program, lead, from, moment);
+
+	if (own == NULL || (signal != NULL && lc_rules_compare(program->model, signal, own) < 0))
+		return signal;
+	return own;
+}
