@@ -142,7 +142,7 @@ BEGIN
             heat      double precision,
             since     timestamptz NOT NULL DEFAULT '-infinity',
             PRIMARY KEY (lead, half_life)
-        )$q$, behavior, lifecycle.key_type(program.lead_table, program.key));
+        ) WITH (fillfactor = 70)$q$, behavior, lifecycle.key_type(program.lead_table, program.key));
     EXECUTE format('CREATE INDEX ON %s (half_life, heat DESC NULLS LAST)', behavior);
     EXECUTE format('COMMENT ON TABLE %s IS %L', behavior,
                    format('The points that signals gave the leads of %s, kept by lifecycle: a row for each lead and half-life, also for leads that are still to come.', program.lead_table));

@@ -39,13 +39,10 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
-/*
- * Run a statement of the program as the given role, on what is committed now.
- * SPI is connected; the result is in SPI_tuptable.
- */
-uint64
-lc_behavior_execute(LcProgram *program, LcPlan plan, const char *sql, Oid owner, int nargs,
-					Oid *types, Datum *values)
+/* The same as lc_behavior_execute() for values that may be NULL. */
+static uint64
+execute_with_nulls(LcProgram *program, LcPlan plan, const char *sql, Oid owner, int nargs,
+				   Oid *types, Datum *values, const char *nulls)
 {
 	Snapshot	snapshot;
 	Oid			userid;
@@ -66,13 +63,24 @@ lc_behavior_execute(LcProgram *program, LcPlan plan, const char *sql, Oid owner,
 	}
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	result = SPI_execute_snapshot(program->plans[plan], values, NULL, snapshot, InvalidSnapshot,
+	result = SPI_execute_snapshot(program->plans[plan], values, nulls, snapshot, InvalidSnapshot,
 								  false, true, 0);
 	if (result < 0)
 		elog(ERROR, "could not execute \"%s\": %s", sql, SPI_result_code_string(result));
 	UnregisterSnapshot(snapshot);
 	SetUserIdAndSecContext(userid, sec_context);
 	return SPI_processed;
+}
+
+/*
+ * Run a statement of the program as the given role, on what is committed now.
+ * SPI is connected; the result is in SPI_tuptable.
+ */
+uint64
+lc_behavior_execute(LcProgram *program, LcPlan plan, const char *sql, Oid owner, int nargs,
+					Oid *types, Datum *values)
+{
+	return execute_with_nulls(program, plan, sql, owner, nargs, types, values, NULL);
 }
 
 ArrayType *
@@ -82,12 +90,8 @@ lc_behavior_array(LcProgram *program, Datum *leads, int n)
 						   program->key_by_value, lookup_type_cache(program->key_type, 0)->typalign);
 }
 
-/*
- * The condition that the column is one of the keys in the array $1, whatever
- * the search path.
- */
-char *
-lc_behavior_is_lead(LcProgram *program, const char *column)
+static char *
+compare_with_key(LcProgram *program, const char *column, const char *with)
 {
 	TypeCacheEntry *type = lookup_type_cache(getBaseType(program->key_type), TYPECACHE_EQ_OPR);
 	HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(type->eq_opr));
@@ -97,10 +101,29 @@ lc_behavior_is_lead(LcProgram *program, const char *column)
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for operator %u", type->eq_opr);
 	op = (Form_pg_operator) GETSTRUCT(tuple);
-	condition = psprintf("%s OPERATOR(%s.%s) ANY ($1)", column,
-						 quote_identifier(get_namespace_name(op->oprnamespace)), NameStr(op->oprname));
+	condition = psprintf("%s OPERATOR(%s.%s) %s", column,
+						 quote_identifier(get_namespace_name(op->oprnamespace)), NameStr(op->oprname), with);
 	ReleaseSysCache(tuple);
 	return condition;
+}
+
+/*
+ * The condition that the column is one of the keys in the array $1, whatever
+ * the search path.
+ */
+char *
+lc_behavior_is_lead(LcProgram *program, const char *column)
+{
+	return compare_with_key(program, column, "ANY ($1)");
+}
+
+/*
+ * The condition that the column is the key $1, whatever the search path.
+ */
+char *
+lc_behavior_is_the_lead(LcProgram *program, const char *column)
+{
+	return compare_with_key(program, column, "$1");
 }
 
 static char *
@@ -455,6 +478,26 @@ lc_behavior_write(LcProgram *program, Datum *leads, LcBehavior **behaviors, int 
 	rows = store_in_place(program, sums, rows);
 	if (rows == 0)
 		return;
+	if (rows == 1)
+	{
+		Oid			row_types[B_COLUMNS] = {program->key_type, INTERVALOID, FLOAT8OID, TIMESTAMPTZOID,
+		FLOAT8OID, TIMESTAMPTZOID};
+		char		nulls[B_COLUMNS + 1] = "      ";
+		bool		heat_isnull;
+
+		values_of(&sums[0], values, &heat_isnull);
+		if (heat_isnull)
+			nulls[B_HEAT] = 'n';
+		execute_with_nulls(program, LC_PLAN_WRITE_ONE,
+						   program->plans[LC_PLAN_WRITE_ONE] ? NULL :
+						   psprintf("INSERT INTO %s AS b (lead, half_life, points, at, heat, since)"
+									" VALUES ($1, $2, $3, $4, $5, $6)"
+									" ON CONFLICT (lead, half_life) DO UPDATE SET points = EXCLUDED.points, at = EXCLUDED.at,"
+									" heat = EXCLUDED.heat, since = EXCLUDED.since",
+									table_name(program)),
+						   program->owner, B_COLUMNS, row_types, values, nulls);
+		return;
+	}
 
 	for (int c = 0; c < B_COLUMNS; c++)
 		columns[c] = palloc(rows * sizeof(Datum));

@@ -282,7 +282,9 @@ extern const LcRule *lc_rules_standing(LcProgram *program, TupleTableSlot *row, 
 typedef enum LcPlan
 {
 	LC_PLAN_LOCK,
+	LC_PLAN_LOCK_ONE,
 	LC_PLAN_WRITE,
+	LC_PLAN_WRITE_ONE,
 	LC_PLAN_BEGIN,
 	LC_PLAN_HOLD,
 	LC_PLAN_RESTART,
@@ -582,6 +584,7 @@ extern uint64 lc_behavior_execute(LcProgram *program, LcPlan plan, const char *s
 								  Oid *types, Datum *values);
 extern ArrayType *lc_behavior_array(LcProgram *program, Datum *leads, int n);
 extern char *lc_behavior_is_lead(LcProgram *program, const char *column);
+extern char *lc_behavior_is_the_lead(LcProgram *program, const char *column);
 
 /* ---- signal.c: what signals mean for leads ---- */
 

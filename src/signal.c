@@ -548,19 +548,26 @@ compare_entries(const void *a, const void *b, void *arg)
 SPITupleTable *
 lc_signal_lock(LcProgram *program, Relation rel, Datum *keys, int n, uint64 *found)
 {
-	Oid			type = get_array_type(program->key_type);
-	Datum		value = PointerGetDatum(lc_behavior_array(program, keys, n));
-	char	   *alias = pstrdup("l");
-	const char *key = quote_identifier(get_attname(program->root, program->key, false));
+	Oid			type = n == 1 ? program->key_type : get_array_type(program->key_type);
+	Datum		value = n == 1 ? keys[0] : PointerGetDatum(lc_behavior_array(program, keys, n));
+	LcPlan		plan = n == 1 ? LC_PLAN_LOCK_ONE : LC_PLAN_LOCK;
+	char	   *sql = NULL;
 
-	while (get_attnum(program->root, alias) != InvalidAttrNumber)
-		alias = psprintf("%sl", alias);
-	*found = lc_behavior_execute(program, LC_PLAN_LOCK,
-								 program->plans[LC_PLAN_LOCK] ? NULL :
-								 psprintf("SELECT %s FROM %s %s WHERE %s ORDER BY %s.%s FOR NO KEY UPDATE",
-										  alias, program->name, alias,
-										  lc_behavior_is_lead(program, psprintf("%s.%s", alias, key)), alias, key),
-								 program->owner, 1, &type, &value);
+	if (program->plans[plan] == NULL)
+	{
+		char	   *alias = pstrdup("l");
+		const char *key = quote_identifier(get_attname(program->root, program->key, false));
+
+		while (get_attnum(program->root, alias) != InvalidAttrNumber)
+			alias = psprintf("%sl", alias);
+		key = psprintf("%s.%s", alias, key);
+		sql = n == 1 ?
+			psprintf("SELECT %s FROM %s %s WHERE %s FOR NO KEY UPDATE", alias, program->name, alias,
+					 lc_behavior_is_the_lead(program, key)) :
+			psprintf("SELECT %s FROM %s %s WHERE %s ORDER BY %s FOR NO KEY UPDATE", alias, program->name, alias,
+					 lc_behavior_is_lead(program, key), key);
+	}
+	*found = lc_behavior_execute(program, plan, sql, program->owner, 1, &type, &value);
 	return SPI_tuptable;
 }
 
