@@ -57,6 +57,9 @@ DECLARE
     last record;
     history text;
     whereabouts text;
+    behavior double precision := 0;
+    restarted text;
+    stale record;
 BEGIN
     IF explain.lead_table IS NULL OR explain.lead IS NULL THEN
         RAISE EXCEPTION 'lead_table and lead must not be null' USING ERRCODE = 'null_value_not_allowed';
@@ -92,6 +95,17 @@ BEGIN
                             WHEN 'correction' THEN 'corrected'
                             ELSE last.cause END,
             'actor ' || last.actor);
+    END IF;
+    IF program.behavior IS NULL THEN
+        SELECT NULL::text AS lead, 0::double precision AS today INTO stale;
+    ELSIF NOT has_table_privilege(program.behavior, 'SELECT') THEN
+        behavior := NULL;
+        SELECT NULL::text AS lead, 0::double precision AS today INTO stale;
+    ELSE
+        behavior := lifecycle.behavior_score(lead_table, explain.lead);
+        SELECT s.lead, s.today INTO stale FROM lifecycle.stale_behavior(lead_table, ARRAY[explain.lead]) AS s;
+        EXECUTE format('SELECT ''without signals until '' || nullif(date_trunc(''second'', max(b.since)), ''-infinity'') FROM %s b WHERE b.lead %s',
+                       program.behavior, is_lead) INTO restarted USING explain.lead;
     END IF;
     whereabouts := CASE
         WHEN one.status IS NULL THEN format('the lead has not entered; CALL lifecycle.backfill(%L) brings it in', lead_table)
@@ -138,7 +152,11 @@ BEGIN
                END
         FROM score s
         UNION ALL
-        SELECT 2, 2, 'score', 'behavior_score', NULL, NULL, 0, 'no signals are tracked'
+        SELECT 2, 2, 'score', 'behavior_score', NULL, NULL, behavior,
+               CASE WHEN program.behavior IS NULL THEN 'no signals are tracked'
+                    WHEN behavior IS NULL THEN format('needs SELECT on %s', program.behavior)
+                    WHEN stale.lead IS NOT NULL THEN format('stale: the signals give %s today; CALL lifecycle.rescore(%L) stores it', stale.today, lead_table)
+                    ELSE restarted END
         UNION ALL
         SELECT 3, NULL, 'rule', j.name, lead_table, j.holds, j.points,
                nullif(concat_ws('; ',
@@ -193,7 +211,7 @@ $$;
 COMMENT ON FUNCTION lifecycle.explain(regclass, text) IS
 'Why a lead is where it is, what its table''s rules make of it today, and where it can go.
 lead: the key, as text.
-kind ''status'': name is its status; detail since when it has it, by which move, and, for who may read the history, what made that move. kind ''score'': points is what is stored; detail says where today''s rules give something else. behavior_score is 0 while no signals are tracked. kind ''rule'', one row for each rule, disabled ones too: holds, NULL where the rule fails; points, what it gives this lead; detail why it does not move the lead now. A rule that holds already moves nobody: it fires when a write makes it hold that did not hold before. Rules with a status are judged by the stored score. kind ''next'', one row for each status that the model allows next (of a lead that has not entered, all): holds, whether a rule holds that may move the lead there; detail what it waits for.
+kind ''status'': name is its status; detail since when it has it, by which move, and, for who may read the history, what made that move. kind ''score'': points is what is stored; detail says where today''s rules give something else. behavior_score is its value now, NULL for who may not read <prefix>_behavior; 0 while no signals are tracked. kind ''rule'', one row for each rule, disabled ones too: holds, NULL where the rule fails; points, what it gives this lead; detail why it does not move the lead now. A rule that holds already moves nobody: it fires when a write makes it hold that did not hold before. Rules with a status are judged by the stored score. kind ''next'', one row for each status that the model allows next (of a lead that has not entered, all): holds, whether a rule holds that may move the lead there; detail what it waits for.
 Writes nothing; a rule that fails is reported, and raises nothing. Needs SELECT on the table. Errors: P0002 no such lead, 55000 not tracked, 42501 no SELECT, 22004 an argument is null.';
 COMMENT ON FUNCTION lifecycle.explain(regclass, anyelement) IS
 'The same with the key in its own type.';

@@ -357,7 +357,10 @@ judge_all(ReturnSetInfo *rsinfo, const GivenRow *row, LcRuleSet *set)
 		score = row->lead.score;
 		has_score = true;
 	}
-	lc_expr_set_judgement(&judgement, score, !has_score, 0, row->moment);
+	/* not behavior_of(), which compiles the rules, of which one may fail */
+	lc_expr_set_judgement(&judgement, score, !has_score,
+						  row->lead.key_isnull ? 0 : lc_behavior_score(row->program, row->lead.key, row->moment),
+						  row->moment);
 	for (int i = 0; i < set->nstatus; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
