@@ -44,6 +44,55 @@ END;
 COMMENT ON FUNCTION lifecycle.of_rules(text[], text, text) IS
 'Part of lifecycle.explain(), which see: a sentence about rules, of which it names the first two. singular, plural: what is said of them.';
 
+CREATE FUNCTION lifecycle.judge_signals(lead_table regclass, signal_table regclass, lead text)
+    RETURNS TABLE (on_table regclass, name text, signals bigint, points double precision, last_at timestamptz, asks boolean)
+    LANGUAGE c STABLE STRICT ROWS 20 AS 'MODULE_PATHNAME', 'lifecycle_judge_signals';
+
+COMMENT ON FUNCTION lifecycle.judge_signals(regclass, regclass, text) IS
+'Part of lifecycle.explain(), which see: what the rows that a signal table has of a lead come to, by each of its enabled rules. signals: for how many rows it holds. points: what those are worth now. last_at: when the last of them happened. asks: whether one of them still asks for the status. Needs SELECT on <prefix>_behavior; a rule that fails raises.';
+
+CREATE FUNCTION lifecycle.explain_signals(lead_table regclass, lead text)
+    RETURNS TABLE (name text, on_table regclass, status text, holds boolean, points double precision, detail text)
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    signal_table regclass;
+    failure text;
+BEGIN
+    FOR signal_table IN
+        SELECT s.signal_table FROM lifecycle.signal s WHERE s.lead_table = explain_signals.lead_table ORDER BY s.id
+    LOOP
+        failure := NULL;
+        BEGIN
+            RETURN QUERY
+            SELECT r.name, r.on_table, r.status, j.signals > 0, j.points,
+                   nullif(concat_ws('; ',
+                       CASE WHEN NOT r.enabled THEN 'disabled' END,
+                       'to ' || r.status,
+                       CASE WHEN j.signals > 0 THEN format(CASE j.signals WHEN 1 THEN '%s signal, of %s' ELSE '%s signals, the last of %s' END,
+                                                           j.signals, date_trunc('second', j.last_at))
+                            WHEN r.enabled THEN 'no signals' END,
+                       CASE WHEN j.signals > 0 AND NOT j.asks THEN 'too old, or from before the lead began anew' END), '')
+            FROM lifecycle.rule r
+            LEFT JOIN lifecycle.judge_signals(lead_table, signal_table, lead) j ON j.name = r.name
+            WHERE r.on_table = signal_table
+              AND NOT EXISTS (SELECT FROM lifecycle.program p WHERE p.lead_table = r.on_table);
+        EXCEPTION WHEN data_exception OR raise_exception OR syntax_error_or_access_rule_violation OR feature_not_supported THEN
+            failure := SQLERRM;
+        END;
+        IF failure IS NOT NULL THEN
+            RETURN QUERY
+            SELECT r.name, r.on_table, r.status, NULL::boolean, NULL::double precision, 'not known: a rule of the table fails: ' || failure
+            FROM lifecycle.rule r WHERE r.on_table = signal_table;
+        END IF;
+    END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION lifecycle.explain_signals(regclass, text) IS
+'Part of lifecycle.explain(), which see: the rules of the signal tables, and what the rows of a lead come to by them.';
+
 CREATE FUNCTION lifecycle.explain(lead_table regclass, lead text)
     RETURNS TABLE (kind text, name text, on_table regclass, holds boolean, points double precision, detail text)
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -103,7 +152,12 @@ BEGIN
         SELECT NULL::text AS lead, 0::double precision AS today INTO stale;
     ELSE
         behavior := lifecycle.behavior_score(lead_table, explain.lead);
-        SELECT s.lead, s.today INTO stale FROM lifecycle.stale_behavior(lead_table, ARRAY[explain.lead]) AS s;
+        BEGIN
+            SELECT s.lead, s.today INTO stale FROM lifecycle.stale_behavior(lead_table, ARRAY[explain.lead]) AS s;
+        EXCEPTION WHEN data_exception OR raise_exception OR syntax_error_or_access_rule_violation OR feature_not_supported THEN
+            -- which rule fails is said with the rules
+            SELECT NULL::text AS lead, 0::double precision AS today INTO stale;
+        END;
         EXECUTE format('SELECT ''without signals until '' || nullif(date_trunc(''second'', max(b.since)), ''-infinity'') FROM %s b WHERE b.lead %s',
                        program.behavior, is_lead) INTO restarted USING explain.lead;
     END IF;
@@ -139,6 +193,9 @@ BEGIN
         FROM stages s LEFT JOIN judged j ON j.status = s.status
         WHERE s.legal OR one.status IS NULL
         GROUP BY s.status, s.rank, s.reason_required
+    ), by_signals AS (
+        SELECT g.* FROM lifecycle.explain_signals(lead_table, explain.lead) g
+        WHERE behavior IS NOT NULL AND program.behavior IS NOT NULL
     ), told AS (
         SELECT 1 AS part, NULL::int AS place, 'status' AS kind, one.status AS name, NULL::regclass AS on_table,
                NULL::boolean AS holds, NULL::double precision AS points,
@@ -179,6 +236,8 @@ BEGIN
                         END END), '')
         FROM judged j LEFT JOIN first f ON true
         UNION ALL
+        SELECT 3, 1, 'rule', g.name, g.on_table, g.holds, g.points, g.detail FROM by_signals g
+        UNION ALL
         SELECT 4, n.rank, 'next', n.status, NULL, n.holding IS NOT NULL, NULL,
                concat_ws('; ', CASE
                    WHEN one.status IS NULL THEN
@@ -191,7 +250,9 @@ BEGIN
                    WHEN n.asking IS NOT NULL THEN lifecycle.of_rules(n.asking, 'does not hold', 'do not hold')
                    WHEN n.elsewhere IS NOT NULL THEN lifecycle.of_rules(n.elsewhere, 'does', 'do') || format(' not apply from %s: only a write leads there', one.status)
                    WHEN n.disabled IS NOT NULL THEN lifecycle.of_rules(n.disabled, 'is', 'are') || ' disabled: only a write leads there'
-                   ELSE 'no rule asks for it: only a write leads there' END,
+                   WHEN NOT EXISTS (SELECT FROM by_signals g WHERE g.status = n.status) THEN 'no rule asks for it: only a write leads there' END,
+                   (SELECT format('rule "%s" waits for a row of %s', g.name, g.on_table)
+                    FROM by_signals g WHERE g.status = n.status ORDER BY g.name COLLATE "C" LIMIT 1),
                    CASE WHEN n.reason_required THEN 'needs a reason' END)
         FROM next n LEFT JOIN first f ON true
     )
@@ -211,7 +272,7 @@ $$;
 COMMENT ON FUNCTION lifecycle.explain(regclass, text) IS
 'Why a lead is where it is, what its table''s rules make of it today, and where it can go.
 lead: the key, as text.
-kind ''status'': name is its status; detail since when it has it, by which move, and, for who may read the history, what made that move. kind ''score'': points is what is stored; detail says where today''s rules give something else. behavior_score is its value now, NULL for who may not read <prefix>_behavior; 0 while no signals are tracked. kind ''rule'', one row for each rule, disabled ones too: holds, NULL where the rule fails; points, what it gives this lead; detail why it does not move the lead now. A rule that holds already moves nobody: it fires when a write makes it hold that did not hold before. Rules with a status are judged by the stored score. kind ''next'', one row for each status that the model allows next (of a lead that has not entered, all): holds, whether a rule holds that may move the lead there; detail what it waits for.
+kind ''status'': name is its status; detail since when it has it, by which move, and, for who may read the history, what made that move. kind ''score'': points is what is stored; detail says where today''s rules give something else. behavior_score is its value now, NULL for who may not read <prefix>_behavior; 0 while no signals are tracked. kind ''rule'', one row for each rule, disabled ones too: holds, NULL where the rule fails; points, what it gives this lead; detail why it does not move the lead now. A rule that holds already moves nobody: it fires when a write makes it hold that did not hold before. Rules with a status are judged by the stored score. Rules of signal tables follow, with on_table the signal table: holds, whether some row of the lead fulfils the rule; points, what its rows are worth now; for who may read <prefix>_behavior. kind ''next'', one row for each status that the model allows next (of a lead that has not entered, all): holds, whether a rule holds that may move the lead there; detail what it waits for.
 Writes nothing; a rule that fails is reported, and raises nothing. Needs SELECT on the table. Errors: P0002 no such lead, 55000 not tracked, 42501 no SELECT, 22004 an argument is null.';
 COMMENT ON FUNCTION lifecycle.explain(regclass, anyelement) IS
 'The same with the key in its own type.';

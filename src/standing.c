@@ -34,6 +34,7 @@
 
 PG_FUNCTION_INFO_V1(lifecycle_stale_behavior);
 PG_FUNCTION_INFO_V1(lifecycle_rescore_behavior);
+PG_FUNCTION_INFO_V1(lifecycle_judge_signals);
 
 /* How far sums may be apart, relative to what they are sums of. */
 #define TOLERANCE 1e-9
@@ -442,4 +443,115 @@ lc_standing(LcProgram *program, TupleTableSlot *row, Datum lead, float8 score, i
 	if (own == NULL || (signal != NULL && lc_rules_compare(program->model, signal, own) < 0))
 		return signal;
 	return own;
+}
+
+/* ---- what each rule of a signal table makes of a lead's rows ---- */
+
+/* What the rows of a lead come to by one rule. */
+typedef struct Tally
+{
+	int64		rows;
+	float8		points;
+	TimestampTz last;
+	bool		asks;
+} Tally;
+
+typedef struct Tallies
+{
+	TimestampTz since;
+	TimestampTz now;
+	Tally	   *points;			/* of each rule with points */
+	Tally	   *status;
+} Tallies;
+
+static void
+add_to_tally(Tally *tally, TimestampTz at)
+{
+	tally->last = tally->rows == 0 ? at : Max(tally->last, at);
+	tally->rows++;
+}
+
+static void
+tally_row(LcProgram *signal, TupleTableSlot *slot, const LcSignalRow *row, void *arg)
+{
+	Tallies    *t = arg;
+
+	for (int i = 0; row->facts.points != NULL && i < signal->rules->npoints; i++)
+	{
+		if (row->facts.points[i] == 0)
+			continue;
+		add_to_tally(&t->points[i], row->at);
+		if (row->at > t->since)
+			t->points[i].points += lc_decay(row->facts.points[i], (float8) (t->now - row->at),
+											lc_half_life(signal->rules->points[i]->half_life));
+	}
+	for (int i = 0; row->facts.holds != NULL && i < signal->rules->nstatus; i++)
+	{
+		if (!row->facts.holds[i])
+			continue;
+		add_to_tally(&t->status[i], row->at);
+		if (lc_signal_may_ask(signal->rules->status[i], row->at, t->since, t->now))
+			t->status[i].asks = true;
+	}
+}
+
+static void
+give_tally(ReturnSetInfo *rsinfo, LcProgram *signal, const LcRule *rule, const Tally *tally)
+{
+	Datum		values[6];
+	bool		nulls[6] = {false, false, false, false, false, false};
+
+	values[0] = ObjectIdGetDatum(signal->root);
+	values[1] = CStringGetTextDatum(rule->name);
+	values[2] = Int64GetDatum(tally->rows);
+	values[3] = Float8GetDatum(tally->points);
+	nulls[3] = rule->points == NULL;
+	values[4] = TimestampTzGetDatum(tally->last);
+	nulls[4] = tally->rows == 0;
+	values[5] = BoolGetDatum(tally->asks);
+	nulls[5] = rule->points != NULL;
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/*
+ * judge_signals(lead_table, signal_table, lead): what the lead's rows in one
+ * signal table come to, by each of its enabled rules.
+ */
+Datum
+lifecycle_judge_signals(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	LcProgram  *program;
+	LcProgram  *signal;
+	LcBehavior *behavior;
+	Tallies		t;
+	Datum		lead;
+
+	InitMaterializedSRF(fcinfo, 0);
+	program = program_with_signals(PG_GETARG_OID(0));
+	if (program == NULL)
+		return (Datum) 0;
+	if (pg_class_aclcheck(program->behavior, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(program->behavior));
+	signal = lc_signal_pin(PG_GETARG_OID(1));
+	if (signal == NULL || signal->lead_table != program->root)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table with OID %u has no signals of these leads", PG_GETARG_OID(1))));
+	lead = lc_operation_key(fcinfo, 2, program);
+	SPI_connect();
+	behavior = lc_behavior_read(program, &lead, 1);
+	t.since = behavior->since;
+	t.now = GetCurrentTransactionStartTimestamp();
+	t.points = palloc0((signal->rules->npoints + 1) * sizeof(Tally));
+	t.status = palloc0((signal->rules->nstatus + 1) * sizeof(Tally));
+	lc_signal_walk(program, signal->root, lead, true, tally_row, &t);
+	for (int i = 0; i < signal->rules->npoints; i++)
+		give_tally(rsinfo, signal, signal->rules->points[i], &t.points[i]);
+	for (int i = 0; i < signal->rules->nstatus; i++)
+		give_tally(rsinfo, signal, signal->rules->status[i], &t.status[i]);
+	SPI_finish();
+	lc_program_unpin(signal);
+	lc_program_unpin(program);
+	return (Datum) 0;
 }
