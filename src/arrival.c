@@ -15,10 +15,15 @@
  * - A signal waits for a lead that is being stored, and starts over.  It holds
  *   the lead's row of points in a subtransaction, looks once more, and, should a
  *   lead have come in between, takes back what it holds before it waits: so a
- *   lead and a signal never wait for each other.
+ *   lead and a signal never wait for each other.  A batch gives back the leads
+ *   that it holds, too, since it will want them in the order of the key.
  *
  * Who already holds the points of a key does not wait for its lead: the lead
  * waits for him.
+ *
+ * One deadlock is left, which the server resolves: a lead was found free of
+ * signals, and before it could be stored somebody brought one, and then stores
+ * the same lead himself.
  *
  *-------------------------------------------------------------------------
  */
@@ -236,16 +241,13 @@ has_come(LcProgram *program, Datum *leads, const bool *held, int n, TransactionI
 
 /*
  * Hold the points of leads that were not found, in the order of the key.  False
- * where one of them came meanwhile: then nothing is held, whoever brought it is
- * through, and the leads are to be looked for again.  SPI is connected.
+ * where one of them came meanwhile; who is bringing it, if he is not through, is
+ * to be waited for once what is held is given back.  SPI is connected.
  */
 bool
-lc_arrival_hold(LcProgram *program, Datum *leads, int n)
+lc_arrival_hold(LcProgram *program, Datum *leads, int n, TransactionId *xid)
 {
-	MemoryContext cxt = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
 	bool	   *held = palloc0(n * sizeof(bool));
-	TransactionId xid;
 	KeyScan		scan;
 	bool		come;
 
@@ -260,22 +262,52 @@ lc_arrival_hold(LcProgram *program, Datum *leads, int n)
 		}
 		close_scan(&scan);
 	}
-	come = has_come(program, leads, held, n, &xid);
+	come = has_come(program, leads, held, n, xid);
 	if (!come)
 	{
-		BeginInternalSubTransaction(NULL);
-		MemoryContextSwitchTo(cxt);
 		lc_behavior_hold(program, leads, n);
-		come = has_come(program, leads, held, n, &xid);
-		if (come)
-			RollbackAndReleaseCurrentSubTransaction();
-		else
-			ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(cxt);
-		CurrentResourceOwner = owner;
+		come = has_come(program, leads, held, n, xid);
 	}
-	if (TransactionIdIsValid(xid))
-		XactLockTableWait(xid, NULL, NULL, XLTW_None);
 	pfree(held);
 	return !come;
+}
+
+/*
+ * Attempt to lock something, in a subtransaction, so that all that was locked is
+ * given back where the attempt tells that it failed.  An error ends the
+ * subtransaction, too: whoever catches it further out knows only his own.
+ */
+bool
+lc_arrival_attempt(bool (*attempt) (void *arg), void *arg)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool done = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		done = attempt(arg);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(cxt);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(cxt);
+		CurrentResourceOwner = owner;
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+	if (done)
+		ReleaseCurrentSubTransaction();
+	else
+		RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(cxt);
+	CurrentResourceOwner = owner;
+	return done;
 }

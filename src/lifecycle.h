@@ -617,7 +617,8 @@ extern void lc_signal_end_transaction(void);
 /* ---- arrival.c: a lead and its signals that arrive at once ---- */
 
 extern bool lc_arrival_await_points(LcProgram *program, Datum lead);
-extern bool lc_arrival_hold(LcProgram *program, Datum *leads, int n);
+extern bool lc_arrival_hold(LcProgram *program, Datum *leads, int n, TransactionId *xid);
+extern bool lc_arrival_attempt(bool (*attempt) (void *arg), void *arg);
 
 /* ---- standing.c: points made anew, and signals that ask for a status still ---- */
 

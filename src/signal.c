@@ -38,6 +38,7 @@
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/inval.h"
@@ -692,6 +693,98 @@ lc_signal_move(LcProgram *program, Datum lead, const LcRule *rule)
 		lc_history_announce(program, LC_WRITE, NULL);
 }
 
+/* The leads of a statement that are to be locked. */
+typedef struct Locking
+{
+	LcProgram  *program;
+	Relation	rel;
+	TupleTableSlot *slot;
+	Affected   *affected;
+	Datum	   *keys;
+	int			n;
+	Datum	   *unknown;		/* keys that no lead has */
+	int			nunknown;
+	SPITupleTable *rows;		/* of those that are there, as they are now */
+	TransactionId coming;		/* who is about to bring one */
+} Locking;
+
+/* Lock the leads that are there; find out which are not. */
+static void
+find_leads(Locking *l)
+{
+	LcProgram  *program = l->program;
+	uint64		found;
+	int			next = 0;
+
+	l->nunknown = 0;
+	l->rows = lc_signal_lock(program, l->rel, l->keys, l->n, &found);
+	for (int i = 0; i < l->n; i++)
+		l->affected[i].is_there = false;
+	for (uint64 r = 0; r < found; r++)
+	{
+		LcLead		lead;
+
+		store_lead(l->rows, r, l->rel, l->slot);
+		lc_lead_read(program, l->slot, &lead);
+		lead.key = datumCopy(lead.key, program->key_by_value, program->key_length);
+		while (next < l->n && !DatumGetBool(FunctionCall2Coll(&program->key_equal, program->key_collation,
+															  l->affected[next].key, lead.key)))
+			next++;
+		if (next == l->n)
+			break;
+		l->affected[next].is_there = true;
+		l->affected[next].lead = lead;
+		l->affected[next].row = r;
+	}
+	for (int i = 0; i < l->n; i++)
+	{
+		if (!l->affected[i].is_there)
+			l->unknown[l->nunknown++] = l->affected[i].key;
+	}
+}
+
+static bool
+hold_unknown(void *arg)
+{
+	Locking    *l = arg;
+
+	return lc_arrival_hold(l->program, l->unknown, l->nunknown, &l->coming);
+}
+
+static bool
+lock_batch(void *arg)
+{
+	Locking    *l = arg;
+
+	find_leads(l);
+	return l->nunknown == 0 || hold_unknown(l);
+}
+
+/*
+ * Lock the leads, and the points of those that are not there.
+ */
+static void
+lock_affected(Locking *l)
+{
+	for (;;)
+	{
+		bool		done;
+
+		l->coming = InvalidTransactionId;
+		if (l->n > 1)
+			done = lc_arrival_attempt(lock_batch, l);
+		else
+		{
+			find_leads(l);
+			done = l->nunknown == 0 || lc_arrival_attempt(hold_unknown, l);
+		}
+		if (done)
+			return;
+		if (TransactionIdIsValid(l->coming))
+			XactLockTableWait(l->coming, NULL, NULL, XLTW_None);
+	}
+}
+
 /*
  * Put into effect what the statement did to the leads, whose entries are in the
  * order of the key.
@@ -703,50 +796,22 @@ apply(Frame *frame, Affected *affected, int n)
 	Relation	rel = table_open(program->root, AccessShareLock);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
 	Datum	   *keys = palloc(n * sizeof(Datum));
-	Datum	   *unknown = palloc(n * sizeof(Datum));
-	int			nunknown = 0;
 	LcBehavior *behaviors;
 	Datum	   *changed_keys = palloc(n * sizeof(Datum));
 	LcBehavior **changed = palloc(n * sizeof(LcBehavior *));
 	int			nchanged = 0;
-	SPITupleTable *rows;
-	uint64		found;
-	int			next = 0;
+	Locking		locking = {0};
 
 	for (int i = 0; i < n; i++)
 		keys[i] = affected[i].key;
-again:
-	next = 0;
-	nunknown = 0;
-	rows = lc_signal_lock(program, rel, keys, n, &found);
-	for (uint64 r = 0; r < found; r++)
-	{
-		LcLead		lead;
-
-		store_lead(rows, r, rel, slot);
-		lc_lead_read(program, slot, &lead);
-		lead.key = datumCopy(lead.key, program->key_by_value, program->key_length);
-		while (next < n && !DatumGetBool(FunctionCall2Coll(&program->key_equal, program->key_collation,
-														   affected[next].key, lead.key)))
-			next++;
-		if (next == n)
-			break;
-		affected[next].is_there = true;
-		affected[next].lead = lead;
-		affected[next].row = r;
-	}
-	for (int i = 0; i < n; i++)
-	{
-		if (!affected[i].is_there)
-			unknown[nunknown++] = affected[i].key;
-	}
-	if (nunknown > 0 && !lc_arrival_hold(program, unknown, nunknown))
-	{
-		SPI_freetuptable(rows);
-		for (int i = 0; i < n; i++)
-			affected[i].is_there = false;
-		goto again;
-	}
+	locking.program = program;
+	locking.rel = rel;
+	locking.slot = slot;
+	locking.affected = affected;
+	locking.keys = keys;
+	locking.n = n;
+	locking.unknown = palloc(n * sizeof(Datum));
+	lock_affected(&locking);
 
 	behaviors = lc_behavior_read(program, keys, n);
 	for (int i = 0; i < n; i++)
@@ -760,7 +825,7 @@ again:
 		apply_points(frame, program, a, &behaviors[i]);
 		if (a->is_there && a->lead.stage >= 0)
 		{
-			store_lead(rows, a->row, rel, slot);
+			store_lead(locking.rows, a->row, rel, slot);
 			lc_lead_read(program, slot, &a->lead);
 			find_winner(frame, program, a, &behaviors[i], slot);
 		}
