@@ -1081,7 +1081,7 @@ lc_signal_at_entry(LcProgram *program, Datum lead, TimestampTz moment)
 	if (behavior->known)
 	{
 		a.program = program;
-		a.since = behavior->since;
+		a.since = Max(behavior->since, lc_history_restart(program, lead, DT_NOEND));
 		a.moment = moment;
 		for (int i = 0; i < program->nsignals; i++)
 			lc_signal_walk(program, program->signals[i], lead, true, consider_at_entry, &a);
