@@ -105,6 +105,9 @@ typedef struct Frame
 
 static Frame *frames = NULL;
 
+/* Whether sums were made anew in this transaction. */
+static bool recomputed = false;
+
 /* ---- frames ---- */
 
 static Frame *
@@ -129,6 +132,7 @@ push_frame(LcProgram *signal)
 static void
 note_recomputation(const Frame *except)
 {
+	recomputed = true;
 	for (Frame *f = frames; f != NULL; f = f->outer)
 	{
 		if (f != except)
@@ -179,6 +183,7 @@ void
 lc_signal_end_transaction(void)
 {
 	frames = NULL;
+	recomputed = false;
 }
 
 /* ---- taking down ---- */
@@ -940,7 +945,11 @@ lifecycle_signal_after_row(PG_FUNCTION_ARGS)
 	frame = frame_of(signal);
 	own_frame = frame == NULL;
 	if (own_frame)
+	{
 		frame = push_frame(signal);
+		/* it may have been an earlier row of the same statement that did it */
+		frame->anew = recomputed;
+	}
 	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
 	{
 		LcSignalRow  *moved = frame->moved;
