@@ -22,7 +22,6 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
@@ -83,62 +82,11 @@ lc_behavior_execute(LcProgram *program, LcPlan plan, const char *sql, Oid owner,
 	return execute_with_nulls(program, plan, sql, owner, nargs, types, values, NULL);
 }
 
-ArrayType *
-lc_behavior_array(LcProgram *program, Datum *leads, int n)
-{
-	return construct_array(leads, n, program->key_type, program->key_length,
-						   program->key_by_value, lookup_type_cache(program->key_type, 0)->typalign);
-}
-
-static char *
-compare_with_key(LcProgram *program, const char *column, const char *with)
-{
-	TypeCacheEntry *type = lookup_type_cache(getBaseType(program->key_type), TYPECACHE_EQ_OPR);
-	HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(type->eq_opr));
-	Form_pg_operator op;
-	char	   *condition;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for operator %u", type->eq_opr);
-	op = (Form_pg_operator) GETSTRUCT(tuple);
-	condition = psprintf("%s OPERATOR(%s.%s) %s", column,
-						 quote_identifier(get_namespace_name(op->oprnamespace)), NameStr(op->oprname), with);
-	ReleaseSysCache(tuple);
-	return condition;
-}
-
-/*
- * The condition that the column is one of the keys in the array $1, whatever
- * the search path.
- */
-char *
-lc_behavior_is_lead(LcProgram *program, const char *column)
-{
-	return compare_with_key(program, column, "ANY ($1)");
-}
-
-/*
- * The condition that the column is the key $1, whatever the search path.
- */
-char *
-lc_behavior_is_the_lead(LcProgram *program, const char *column)
-{
-	return compare_with_key(program, column, "$1");
-}
-
 static char *
 table_name(LcProgram *program)
 {
 	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(program->behavior)),
 									  get_rel_name(program->behavior));
-}
-
-static Oid
-array_type(LcProgram *program)
-{
-	Oid			type = get_array_type(program->key_type);
-
-	return OidIsValid(type) ? type : get_array_type(getBaseType(program->key_type));
 }
 
 /* ---- sums ---- */
@@ -290,14 +238,8 @@ lc_behavior_read(LcProgram *program, Datum *leads, int n)
 float8
 lc_behavior_score(LcProgram *program, Datum lead, TimestampTz moment)
 {
-	float8		score;
-
-	if (!OidIsValid(program->behavior))
-		return 0;
-	SPI_connect();
-	score = lc_behavior_at(lc_behavior_read(program, &lead, 1), moment);
-	SPI_finish();
-	return score;
+	return OidIsValid(program->behavior) ?
+		lc_behavior_at(lc_behavior_read(program, &lead, 1), moment) : 0;
 }
 
 /*
@@ -511,8 +453,8 @@ lc_behavior_write(LcProgram *program, Datum *leads, LcBehavior **behaviors, int 
 			columns[c][i] = row[c];
 	}
 	dims[0] = rows;
-	types[B_LEAD] = array_type(program);
-	values[B_LEAD] = PointerGetDatum(lc_behavior_array(program, columns[B_LEAD], rows));
+	types[B_LEAD] = get_array_type(program->key_type);
+	values[B_LEAD] = PointerGetDatum(lc_key_array(program, columns[B_LEAD], rows));
 	values[B_HALF_LIFE] = PointerGetDatum(construct_array(columns[B_HALF_LIFE], rows, INTERVALOID, sizeof(Interval),
 														  false, TYPALIGN_DOUBLE));
 	values[B_POINTS] = PointerGetDatum(construct_array(columns[B_POINTS], rows, FLOAT8OID, sizeof(float8),
@@ -541,8 +483,8 @@ lc_behavior_write(LcProgram *program, Datum *leads, LcBehavior **behaviors, int 
 void
 lc_behavior_hold(LcProgram *program, Datum *leads, int n)
 {
-	Oid			type = array_type(program);
-	Datum		value = PointerGetDatum(lc_behavior_array(program, leads, n));
+	Oid			type = get_array_type(program->key_type);
+	Datum		value = PointerGetDatum(lc_key_array(program, leads, n));
 
 	lc_behavior_execute(program, LC_PLAN_BEGIN,
 						program->plans[LC_PLAN_BEGIN] ? NULL :
@@ -554,7 +496,7 @@ lc_behavior_hold(LcProgram *program, Datum *leads, int n)
 						program->plans[LC_PLAN_HOLD] ? NULL :
 						psprintf("SELECT FROM %s b WHERE %s AND b.half_life OPERATOR(pg_catalog.=) '0'::pg_catalog.interval"
 								 " ORDER BY b.lead FOR NO KEY UPDATE",
-								 table_name(program), lc_behavior_is_lead(program, "b.lead")),
+								 table_name(program), lc_key_condition(program, "b.lead", "ANY ($1)")),
 						program->owner, 1, &type, &value);
 	SPI_freetuptable(SPI_tuptable);
 }

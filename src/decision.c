@@ -311,7 +311,8 @@ lc_decision_take(LcProgram *program, const LcLead *lead, int32 seq, TupleTableSl
 			if (!is_of(&notes[at], hash, seq, lead->stage))
 				continue;
 			at = note_of_row(at, end, row);
-			section->next = at + 1;
+			/* who asks again finds it at once */
+			section->next = at;
 			if (notes[at].rule != 0)
 				*rule = names[notes[at].rule - 1];
 			return causes[notes[at].cause];

@@ -281,20 +281,14 @@ try_on_rows(LcProgram *program, Relation rel, const RuleRow *row, LcExpr *holds,
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		HeapTupleData tuple;
-		HeapTupleHeader header;
 		LcJudgement judgement;
 		float8		score = 0;
 		bool		isnull;
 		Datum		value;
 
 		CHECK_FOR_INTERRUPTS();
-		header = DatumGetHeapTupleHeader(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
-		tuple.t_len = HeapTupleHeaderGetDatumLength(header);
-		ItemPointerSetInvalid(&tuple.t_self);
-		tuple.t_tableOid = RelationGetRelid(rel);
-		tuple.t_data = header;
-		ExecStoreHeapTuple(&tuple, slot, false);
-
+		lc_row_store(slot, &tuple, RelationGetRelid(rel),
+					 DatumGetHeapTupleHeader(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)));
 		lc_expr_prepare(holds);
 		if (holds->reads_demographic_score)
 			score = lc_rules_score(program, slot, moment);
@@ -333,11 +327,8 @@ try_rule(LcProgram *program, Relation rel, const RuleRow *row, const char *condi
 	int			sec_context;
 	int			guc_level;
 	volatile uint64 n = 0;
-	char	   *alias = pstrdup("l");
+	char	   *alias = lc_row_alias(RelationGetRelid(rel));
 
-	/* the row as a whole, not a column of that name */
-	while (get_attnum(RelationGetRelid(rel), alias) != InvalidAttrNumber)
-		alias = psprintf("%sl", alias);
 	holds = lc_expr_make(cxt, rel, psprintf("condition of rule \"%s\"", row->name), program->owner,
 						 condition, BOOLOID, points ? &set->points_scope : &set->status_scope);
 	gives = lc_expr_make(cxt, rel, psprintf("points of rule \"%s\"", row->name), program->owner,

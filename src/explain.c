@@ -104,12 +104,8 @@ open_row(FunctionCallInfo fcinfo, const char *function, GivenRow *row)
 						 quote_identifier(GetUserNameFromId(GetUserId(), false)))));
 	}
 	row->program = lc_program_pin_tracked(relid);
-	row->tuple.t_len = HeapTupleHeaderGetDatumLength(header);
-	ItemPointerSetInvalid(&row->tuple.t_self);
-	row->tuple.t_tableOid = relid;
-	row->tuple.t_data = header;
 	row->slot = MakeSingleTupleTableSlot(RelationGetDescr(row->rel), &TTSOpsHeapTuple);
-	ExecStoreHeapTuple(&row->tuple, row->slot, false);
+	lc_row_store(row->slot, &row->tuple, relid, header);
 	lc_lead_read(row->program, row->slot, &row->lead);
 	row->moment = GetCurrentTransactionStartTimestamp();
 	if (!row->lead.since_isnull)

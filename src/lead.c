@@ -222,7 +222,7 @@ static const LcRule *
 rule_at_entry(LcProgram *program, TupleTableSlot *row, const LcLead *lead, TimestampTz moment)
 {
 	bool		has_points = lc_arrival_await_points(program, lead->key);
-	const LcRule *signal = has_points ? lc_signal_at_entry(program, lead->key, moment) : NULL;
+	const LcRule *signal = has_points ? lc_signal_standing(program, lead->key, LC_NO_STAGE, moment) : NULL;
 	const LcRule *rule = lc_rules_at_entry(program, row, lead->score,
 										   has_points ? lc_behavior_of(program, lead->key, moment) : 0,
 										   moment);
@@ -657,7 +657,7 @@ record_insert(LcProgram *program, Relation rel, TupleTableSlot *row)
 	if (winner != NULL && winner->stage != lead.stage)
 	{
 		SPI_connect();
-		lc_signal_move(program, lead.key, winner);
+		lc_effect_move(program, lead.key, winner);
 		SPI_finish();
 	}
 }

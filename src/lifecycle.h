@@ -392,6 +392,24 @@ extern void lc_follow_execute(const char *sql, int nargs, Oid *types, Datum *val
 extern void lc_follow_end_subtransaction(bool commit, SubTransactionId mine, SubTransactionId parent);
 extern void lc_follow_end_transaction(void);
 
+/* ---- key.c: the keys of leads ---- */
+
+typedef struct LcKeyOrder
+{
+	FmgrInfo   *compare;
+	Oid			collation;
+} LcKeyOrder;
+
+extern LcKeyOrder lc_key_order(LcProgram *program);
+extern int	lc_key_compare(const void *a, const void *b, void *order);
+extern char *lc_key_condition(LcProgram *program, const char *column, const char *with);
+extern ArrayType *lc_key_array(LcProgram *program, Datum *keys, int n);
+
+/* ---- row.c: rows as values ---- */
+
+extern char *lc_row_alias(Oid relid);
+extern void lc_row_store(TupleTableSlot *slot, HeapTuple tuple, Oid relid, HeapTupleHeader row);
+
 /* ---- partition.c: lead tables that are partitioned ---- */
 
 extern Oid	lc_partition_parent(Oid relid);
@@ -582,11 +600,8 @@ extern void lc_behavior_hold(LcProgram *program, Datum *leads, int n);
 extern void lc_behavior_restart(LcProgram *program, Datum lead, TimestampTz at);
 extern uint64 lc_behavior_execute(LcProgram *program, LcPlan plan, const char *sql, Oid owner, int nargs,
 								  Oid *types, Datum *values);
-extern ArrayType *lc_behavior_array(LcProgram *program, Datum *leads, int n);
-extern char *lc_behavior_is_lead(LcProgram *program, const char *column);
-extern char *lc_behavior_is_the_lead(LcProgram *program, const char *column);
 
-/* ---- signal.c: what signals mean for leads ---- */
+/* ---- signal.c, walk.c, effect.c: what signals mean for leads ---- */
 
 /* A row of a signal table, as the table's rules see it. */
 typedef struct LcSignalRow
@@ -600,17 +615,17 @@ typedef struct LcSignalRow
 
 typedef void (*LcSignalCallback) (LcProgram *signal, TupleTableSlot *slot, const LcSignalRow *row, void *arg);
 
-extern void lc_signal_walk(LcProgram *program, Oid signal_table, Datum lead, bool judge,
-						   LcSignalCallback callback, void *arg);
-extern SPITupleTable *lc_signal_lock(LcProgram *program, Relation rel, Datum *keys, int n, uint64 *found);
+extern void lc_signal_read(LcProgram *signal, TupleTableSlot *slot, bool may_go, LcSignalRow *row);
+extern void lc_signal_walk(LcProgram *program, Oid signal_table, Datum lead, LcSignalCallback callback,
+						   void *arg);
 extern bool lc_signal_may_ask(const LcRule *rule, TimestampTz at, TimestampTz since, TimestampTz moment);
 extern bool lc_signal_fires_unless_other(LcProgram *program, LcProgram *signal, const LcRule *rule,
 										 Datum lead, TimestampTz since, TimestampTz moment);
 extern void lc_signal_recompute(LcProgram *program, Datum lead, TimestampTz until,
 								LcBehavior *behavior, LcBehavior *magnitude);
 extern void lc_signal_restate(LcProgram *program, Datum lead, LcBehavior *behavior);
-extern void lc_signal_move(LcProgram *program, Datum lead, const LcRule *rule);
-extern const LcRule *lc_signal_at_entry(LcProgram *program, Datum lead, TimestampTz moment);
+extern SPITupleTable *lc_effect_lock(LcProgram *program, Datum *keys, int n, uint64 *found);
+extern void lc_effect_move(LcProgram *program, Datum lead, const LcRule *rule);
 extern void lc_signal_end_subtransaction(bool commit, SubTransactionId mine, SubTransactionId parent);
 extern void lc_signal_end_transaction(void);
 

@@ -92,19 +92,9 @@ lc_operation_key(FunctionCallInfo fcinfo, int argno, LcProgram *program)
 char *
 lc_operation_is_lead(LcProgram *program, Oid relid)
 {
-	TypeCacheEntry *type = lookup_type_cache(getBaseType(program->key_type), TYPECACHE_EQ_OPR);
-	HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(type->eq_opr));
-	Form_pg_operator op;
-	char	   *condition;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for operator %u", type->eq_opr);
-	op = (Form_pg_operator) GETSTRUCT(tuple);
-	condition = psprintf("%s OPERATOR(%s.%s) $1",
-						 OidIsValid(relid) ? quote_identifier(get_attname(relid, program->key, false)) : "lead",
-						 quote_identifier(get_namespace_name(op->oprnamespace)), NameStr(op->oprname));
-	ReleaseSysCache(tuple);
-	return condition;
+	return lc_key_condition(program,
+							OidIsValid(relid) ? quote_identifier(get_attname(relid, program->key, false)) : "lead",
+							"$1");
 }
 
 /*

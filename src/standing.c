@@ -35,6 +35,7 @@
 PG_FUNCTION_INFO_V1(lifecycle_stale_behavior);
 PG_FUNCTION_INFO_V1(lifecycle_rescore_behavior);
 PG_FUNCTION_INFO_V1(lifecycle_judge_signals);
+PG_FUNCTION_INFO_V1(lifecycle_behavior_score_from_signals);
 
 /* How far sums may be apart, relative to what they are sums of. */
 #define TOLERANCE 1e-9
@@ -102,37 +103,11 @@ compare_lead(LcProgram *program, Datum lead, LcBehavior *stored, Comparison *c)
 	}
 }
 
-/* The order of the key. */
-typedef struct KeyOrder
-{
-	FmgrInfo   *compare;
-	Oid			collation;
-} KeyOrder;
-
-static int
-compare_keys(const void *a, const void *b, void *arg)
-{
-	const KeyOrder *order = arg;
-
-	return DatumGetInt32(FunctionCall2Coll(order->compare, order->collation,
-										   *(const Datum *) a, *(const Datum *) b));
-}
-
-static KeyOrder
-order_of(LcProgram *program)
-{
-	KeyOrder	order;
-
-	order.compare = &lookup_type_cache(getBaseType(program->key_type), TYPECACHE_CMP_PROC_FINFO)->cmp_proc_finfo;
-	order.collation = program->key_collation;
-	return order;
-}
-
 /* The keys that an array of texts names, in the order of the key, each once. */
 static Datum *
 keys_of(LcProgram *program, ArrayType *array, int *n)
 {
-	KeyOrder	order = order_of(program);
+	LcKeyOrder	order = lc_key_order(program);
 	Datum	   *texts;
 	Datum	   *keys;
 	bool	   *nulls;
@@ -149,11 +124,11 @@ keys_of(LcProgram *program, ArrayType *array, int *n)
 		if (!nulls[i])
 			keys[nkeys++] = OidInputFunctionCall(in, TextDatumGetCString(texts[i]), ioparam, -1);
 	}
-	qsort_arg(keys, nkeys, sizeof(Datum), compare_keys, &order);
+	qsort_arg(keys, nkeys, sizeof(Datum), lc_key_compare, &order);
 	*n = 0;
 	for (int i = 0; i < nkeys; i++)
 	{
-		if (*n == 0 || compare_keys(&keys[*n - 1], &keys[i], &order) != 0)
+		if (*n == 0 || lc_key_compare(&keys[*n - 1], &keys[i], &order) != 0)
 			keys[(*n)++] = keys[i];
 	}
 	return keys;
@@ -166,16 +141,20 @@ keys_of(LcProgram *program, ArrayType *array, int *n)
 static LcProgram *
 program_with_signals(Oid relid)
 {
-	LcProgram  *program = lc_program_pin(relid);
+	LcProgram  *program = lc_program_pin_tracked(relid);
 
-	if (program == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table with OID %u is not tracked", relid)));
 	if (OidIsValid(program->behavior))
 		return program;
 	lc_program_unpin(program);
 	return NULL;
+}
+
+/* Refuse who may not read the points. */
+static void
+require_readable(LcProgram *program)
+{
+	if (pg_class_aclcheck(program->behavior, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(program->behavior));
 }
 
 /* A lead that was looked at needs no memory any more. */
@@ -205,8 +184,7 @@ lifecycle_stale_behavior(PG_FUNCTION_ARGS)
 	program = program_with_signals(PG_GETARG_OID(0));
 	if (program == NULL)
 		return (Datum) 0;
-	if (pg_class_aclcheck(program->behavior, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
-		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(program->behavior));
+	require_readable(program);
 	SPI_connect();
 	keys = keys_of(program, PG_GETARG_ARRAYTYPE_P(1), &n);
 	stored = n > 0 ? lc_behavior_read(program, keys, n) : NULL;
@@ -242,12 +220,12 @@ lifecycle_stale_behavior(PG_FUNCTION_ARGS)
 static bool *
 lock_keys(LcProgram *program, Datum *keys, int n)
 {
-	KeyOrder	order = order_of(program);
+	LcKeyOrder	order = lc_key_order(program);
 	Relation	rel = table_open(program->root, AccessShareLock);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
 	bool	   *is_there = palloc0(n * sizeof(bool));
 	uint64		found;
-	SPITupleTable *rows = lc_signal_lock(program, rel, keys, n, &found);
+	SPITupleTable *rows = lc_effect_lock(program, keys, n, &found);
 
 	for (uint64 r = 0; r < found; r++)
 	{
@@ -256,13 +234,10 @@ lock_keys(LcProgram *program, Datum *keys, int n)
 		LcLead		lead;
 		Datum	   *key;
 
-		tuple.t_data = DatumGetHeapTupleHeader(SPI_getbinval(rows->vals[r], rows->tupdesc, 1, &isnull));
-		tuple.t_len = HeapTupleHeaderGetDatumLength(tuple.t_data);
-		ItemPointerSetInvalid(&tuple.t_self);
-		tuple.t_tableOid = program->root;
-		ExecStoreHeapTuple(&tuple, slot, false);
+		lc_row_store(slot, &tuple, program->root,
+					 DatumGetHeapTupleHeader(SPI_getbinval(rows->vals[r], rows->tupdesc, 1, &isnull)));
 		lc_lead_read(program, slot, &lead);
-		key = bsearch_arg(&lead.key, keys, n, sizeof(Datum), compare_keys, &order);
+		key = bsearch_arg(&lead.key, keys, n, sizeof(Datum), lc_key_compare, &order);
 		if (key != NULL)
 			is_there[key - keys] = true;
 		ExecClearTuple(slot);
@@ -371,8 +346,10 @@ consider_standing(LcProgram *signal, TupleTableSlot *slot, const LcSignalRow *ro
 	{
 		const LcRule *rule = signal->rules->status[i];
 
-		if (row->facts.holds == NULL || !row->facts.holds[i] || (rule->only_from >> s->from & 1) == 0 ||
-			!lc_model_move_is_legal(s->program->model, s->from, rule->stage) ||
+		if (row->facts.holds == NULL || !row->facts.holds[i] ||
+			(s->from < 0 ? rule->has_only_from :
+			 (rule->only_from >> s->from & 1) == 0 ||
+			 !lc_model_move_is_legal(s->program->model, s->from, rule->stage)) ||
 			!lc_signal_may_ask(rule, row->at, s->since, s->moment) ||
 			(s->winner != NULL && lc_rules_compare(s->program->model, s->winner, rule) <= 0))
 			continue;
@@ -388,7 +365,8 @@ consider_standing(LcProgram *signal, TupleTableSlot *slot, const LcSignalRow *ro
 
 /*
  * The rule of a signal table that holds for some row of the lead, which is at
- * the given stage, and may move it; or NULL.  In the memory that is current; of
+ * the given stage, and may move it; or, of a lead that enters, says on which
+ * status; or NULL.  In the memory that is current; of
  * what the rule refers to only the name may be used.
  */
 const LcRule *
@@ -399,7 +377,7 @@ lc_signal_standing(LcProgram *program, Datum lead, int from, TimestampTz moment)
 	LcRule	   *winner = NULL;
 	LcBehavior *behavior;
 
-	if (program->nsignals == 0 || from < 0)
+	if (program->nsignals == 0)
 		return NULL;
 	SPI_connect();
 	behavior = lc_behavior_read(program, &lead, 1);
@@ -415,7 +393,7 @@ lc_signal_standing(LcProgram *program, Datum lead, int from, TimestampTz moment)
 		if (signal == NULL)
 			continue;
 		if (signal->rules->nstatus > 0)
-			lc_signal_walk(program, program->signals[i], lead, true, consider_standing, &s);
+			lc_signal_walk(program, program->signals[i], lead, consider_standing, &s);
 		lc_program_unpin(signal);
 	}
 	if (s.winner != NULL)
@@ -438,7 +416,7 @@ lc_standing(LcProgram *program, TupleTableSlot *row, Datum lead, float8 score, i
 {
 	const LcRule *own = lc_rules_standing(program, row, score, lc_behavior_of(program, lead, moment),
 										  from, moment);
-	const LcRule *signal = lc_signal_standing(program, lead, from, moment);
+	const LcRule *signal = from < 0 ? NULL : lc_signal_standing(program, lead, from, moment);
 
 	if (own == NULL || (signal != NULL && lc_rules_compare(program->model, signal, own) < 0))
 		return signal;
@@ -531,8 +509,7 @@ lifecycle_judge_signals(PG_FUNCTION_ARGS)
 	program = program_with_signals(PG_GETARG_OID(0));
 	if (program == NULL)
 		return (Datum) 0;
-	if (pg_class_aclcheck(program->behavior, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
-		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(program->behavior));
+	require_readable(program);
 	signal = lc_signal_pin(PG_GETARG_OID(1));
 	if (signal == NULL || signal->lead_table != program->root)
 		ereport(ERROR,
@@ -541,11 +518,11 @@ lifecycle_judge_signals(PG_FUNCTION_ARGS)
 	lead = lc_operation_key(fcinfo, 2, program);
 	SPI_connect();
 	behavior = lc_behavior_read(program, &lead, 1);
-	t.since = behavior->since;
+	t.since = Max(behavior->since, lc_history_restart(program, lead, DT_NOEND));
 	t.now = GetCurrentTransactionStartTimestamp();
 	t.points = palloc0((signal->rules->npoints + 1) * sizeof(Tally));
 	t.status = palloc0((signal->rules->nstatus + 1) * sizeof(Tally));
-	lc_signal_walk(program, signal->root, lead, true, tally_row, &t);
+	lc_signal_walk(program, signal->root, lead, tally_row, &t);
 	for (int i = 0; i < signal->rules->npoints; i++)
 		give_tally(rsinfo, signal, signal->rules->points[i], &t.points[i]);
 	for (int i = 0; i < signal->rules->nstatus; i++)
@@ -554,4 +531,30 @@ lifecycle_judge_signals(PG_FUNCTION_ARGS)
 	lc_program_unpin(signal);
 	lc_program_unpin(program);
 	return (Datum) 0;
+}
+
+/*
+ * behavior_score_from_signals(lead_table, lead, at): the score that the rows
+ * that are there give for an instant.
+ */
+Datum
+lifecycle_behavior_score_from_signals(PG_FUNCTION_ARGS)
+{
+	TimestampTz at = PG_GETARG_TIMESTAMPTZ(2);
+	LcProgram  *program = lc_program_pin_tracked(PG_GETARG_OID(0));
+	Datum		lead;
+	LcBehavior *behavior;
+	float8		score;
+
+	if (OidIsValid(program->behavior))
+		require_readable(program);
+	lead = lc_operation_key(fcinfo, 1, program);
+	SPI_connect();
+	behavior = palloc0(sizeof(LcBehavior));
+	behavior->since = lc_history_restart(program, lead, at);
+	lc_signal_recompute(program, lead, at, behavior, NULL);
+	score = lc_behavior_at(behavior, at);
+	SPI_finish();
+	lc_program_unpin(program);
+	PG_RETURN_FLOAT8(score);
 }
