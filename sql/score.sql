@@ -161,6 +161,11 @@ DECLARE
     program lifecycle.program := lifecycle.program_of(lead_table);
     equal text := lifecycle.key_operator(lead_table, program.key, 3);
     worth CONSTANT text := $w$lifecycle.decayed(b.points, greatest($3 - b.at, '0'), nullif(b.half_life, '0'))$w$;
+    -- heat is that much or less by now; out of the range of power() it is told from others by hotter ones only
+    bound CONSTANT text := $w$CASE WHEN b.half_life = '0' THEN b.heat
+                     ELSE power(2::float8, least(1023, greatest(-1000,
+                              b.heat - extract(epoch FROM $3 - timestamptz '2000-01-01 00:00+00')::float8
+                                       / nullif(extract(epoch FROM b.half_life), 0)::float8))) END$w$;
 BEGIN
     half_lives := format($q$
         WITH RECURSIVE h (half_life) AS (
@@ -172,10 +177,10 @@ BEGIN
         SELECT array_agg(h.half_life) FROM h WHERE h.half_life IS NOT NULL$q$, program.behavior);
     top := format($q$
         WITH top AS MATERIALIZED (
-            SELECT h.half_life, t.lead, t.score
+            SELECT h.half_life, t.lead, t.bound
             FROM unnest($1) AS h (half_life)
             CROSS JOIN LATERAL (
-                SELECT b.lead, %4$s AS score
+                SELECT b.lead, %6$s AS bound
                 FROM %1$s b
                 WHERE b.half_life = h.half_life AND b.heat IS NOT NULL
                   AND EXISTS (SELECT FROM %2$s l WHERE l.%5$I %3$s b.lead)
@@ -189,9 +194,9 @@ BEGIN
         )
         SELECT array_agg(b.lead::text ORDER BY b.score DESC, b.lead), array_agg(b.score ORDER BY b.score DESC, b.lead),
                (SELECT coalesce(sum(e.least), 0)
-                FROM (SELECT min(p.score) AS least FROM top p GROUP BY p.half_life HAVING count(*) = $2) AS e)
+                FROM (SELECT min(p.bound) AS least FROM top p GROUP BY p.half_life HAVING count(*) = $2) AS e)
         FROM best b$q$,
-        program.behavior, program.lead_table, equal, worth, program.key);
+        program.behavior, program.lead_table, equal, worth, program.key, bound);
 END
 $$;
 
@@ -232,5 +237,5 @@ END
 $$;
 
 COMMENT ON FUNCTION lifecycle.hottest(regclass, int) IS
-'The n leads with the highest behaviour scores now, highest first, of those with a score greater than zero; keys that have points but no lead are not among them. lead: the key, as text. Reads the index of <prefix>_behavior on (half_life, heat), whose order does not change as time passes: with one half-life n entries of it; with several as many of each as it takes to be sure.
+'The n leads with the highest behaviour scores now, highest first, of those with a score greater than zero; keys that have points but no lead are not among them. lead: the key, as text. Reads the index of <prefix>_behavior on (half_life, heat), whose order does not change as time passes: with one half-life n entries of it or somewhat more, since the order there is rough; with several as many of each as it takes to be sure.
 Needs SELECT on <prefix>_behavior and on the key of the leads. Errors: 42501 no SELECT, 55000 the table is not tracked, 22023 n is negative or null.';

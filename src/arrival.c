@@ -46,16 +46,12 @@
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
-/* A table that is open for finding rows by key. */
-typedef struct KeyScan
+/* A table that is open for looking for a key in it, whoever stored it. */
+typedef struct DirtyScan
 {
-	Relation	rel;
-	Relation	index;
-	IndexScanDesc scan;
-	TupleTableSlot *slot;
-	ScanKeyData key;
+	LcKeyScan	by;
 	SnapshotData dirty;
-} KeyScan;
+} DirtyScan;
 
 /* What was found of a key. */
 typedef struct Found
@@ -66,57 +62,11 @@ typedef struct Found
 	TransactionId holder;		/* who writes or holds one */
 } Found;
 
-/*
- * Open the unique index of the table whose first of that many columns is the
- * key.  False where there is none, as in a partition that is being attached.
- */
 static bool
-open_scan(KeyScan *s, Oid relid, AttrNumber key, int columns)
+open_scan(DirtyScan *s, Oid relid, AttrNumber key, int columns)
 {
-	List	   *indexes;
-	ListCell   *cell;
-	Oid			type;
-
-	s->rel = table_open(relid, AccessShareLock);
-	s->index = NULL;
-	indexes = RelationGetIndexList(s->rel);
-	foreach(cell, indexes)
-	{
-		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
-		Form_pg_index form = index->rd_index;
-
-		if (form->indisunique && form->indimmediate && form->indisvalid &&
-			form->indnkeyatts == columns && form->indkey.values[0] == key &&
-			RelationGetIndexPredicate(index) == NIL)
-		{
-			s->index = index;
-			break;
-		}
-		index_close(index, AccessShareLock);
-	}
-	list_free(indexes);
-	if (s->index == NULL)
-	{
-		table_close(s->rel, AccessShareLock);
-		return false;
-	}
-	type = s->index->rd_opcintype[0];
-	ScanKeyEntryInitialize(&s->key, 0, 1, BTEqualStrategyNumber, InvalidOid, s->index->rd_indcollation[0],
-						   get_opcode(get_opfamily_member(s->index->rd_opfamily[0], type, type,
-														  BTEqualStrategyNumber)), (Datum) 0);
 	InitDirtySnapshot(s->dirty);
-	s->scan = lc_index_beginscan(s->rel, s->index, &s->dirty, 1);
-	s->slot = table_slot_create(s->rel, NULL);
-	return true;
-}
-
-static void
-close_scan(KeyScan *s)
-{
-	ExecDropSingleTupleTableSlot(s->slot);
-	index_endscan(s->scan);
-	index_close(s->index, AccessShareLock);
-	table_close(s->rel, AccessShareLock);
+	return lc_key_scan_begin(&s->by, relid, key, columns, AccessShareLock, &s->dirty);
 }
 
 /* Note whose transaction it is, if it is not over. */
@@ -133,12 +83,11 @@ note_holder(Found *found, TransactionId xid)
  * Look for rows of the key; who locks one counts as who writes it, where asked.
  */
 static void
-look(KeyScan *s, Datum key, bool holders, Found *found)
+look(DirtyScan *s, Datum key, bool holders, Found *found)
 {
 	memset(found, 0, sizeof(Found));
-	s->key.sk_argument = key;
-	index_rescan(s->scan, &s->key, 1, NULL, 0);
-	while (index_getnext_slot(s->scan, ForwardScanDirection, s->slot))
+	lc_key_scan_find(&s->by, key);
+	while (lc_key_scan_next(&s->by))
 	{
 		HeapTuple	tuple;
 		HeapTupleHeader header;
@@ -152,7 +101,7 @@ look(KeyScan *s, Datum key, bool holders, Found *found)
 		}
 		if (!holders)
 			continue;
-		tuple = ExecFetchSlotHeapTuple(s->slot, false, &should_free);
+		tuple = ExecFetchSlotHeapTuple(s->by.slot, false, &should_free);
 		header = tuple->t_data;
 		if (TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(header)))
 			found->ours = true;
@@ -180,7 +129,7 @@ look(KeyScan *s, Datum key, bool holders, Found *found)
 bool
 lc_arrival_await_points(LcProgram *program, Datum lead)
 {
-	KeyScan		scan;
+	DirtyScan	scan;
 	Found		found;
 
 	if (!OidIsValid(program->behavior) || !open_scan(&scan, program->behavior, 1, 2))
@@ -195,7 +144,7 @@ lc_arrival_await_points(LcProgram *program, Datum lead)
 			break;
 		XactLockTableWait(xid, NULL, NULL, XLTW_None);
 	}
-	close_scan(&scan);
+	lc_key_scan_end(&scan.by);
 	return found.any;
 }
 
@@ -216,7 +165,7 @@ has_come(LcProgram *program, Datum *leads, const bool *held, int n, TransactionI
 	foreach(cell, tables)
 	{
 		Oid			relid = lfirst_oid(cell);
-		KeyScan		scan;
+		DirtyScan	scan;
 
 		if (come)
 			break;
@@ -233,7 +182,7 @@ has_come(LcProgram *program, Datum *leads, const bool *held, int n, TransactionI
 			come = found.any;
 			*xid = found.other;
 		}
-		close_scan(&scan);
+		lc_key_scan_end(&scan.by);
 	}
 	list_free(tables);
 	return come;
@@ -248,7 +197,7 @@ bool
 lc_arrival_hold(LcProgram *program, Datum *leads, int n, TransactionId *xid)
 {
 	bool	   *held = palloc0(n * sizeof(bool));
-	KeyScan		scan;
+	DirtyScan	scan;
 	bool		come;
 
 	if (open_scan(&scan, program->behavior, 1, 2))
@@ -260,7 +209,7 @@ lc_arrival_hold(LcProgram *program, Datum *leads, int n, TransactionId *xid)
 			look(&scan, leads[i], true, &found);
 			held[i] = found.ours;
 		}
-		close_scan(&scan);
+		lc_key_scan_end(&scan.by);
 	}
 	come = has_come(program, leads, held, n, xid);
 	if (!come)

@@ -29,14 +29,34 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/float.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/plancache.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
 #include "utils/ruleutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
+
+/*
+ * Plan the statement for tables that will grow: what is found by its key while a
+ * table is small is to be found by it ever after.
+ */
+static void
+plan_for_growth(SPIPlanPtr statement)
+{
+	int			level = NewGUCNestLevel();
+	CachedPlan *plan;
+
+	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	plan = SPI_plan_get_cached_plan(statement);
+	if (plan != NULL)
+		ReleaseCachedPlan(plan, CurrentResourceOwner);
+	AtEOXact_GUC(false, level);
+}
 
 /* The same as lc_behavior_execute() for values that may be NULL. */
 static uint64
@@ -52,14 +72,17 @@ execute_with_nulls(LcProgram *program, LcPlan plan, const char *sql, Oid owner, 
 	SetUserIdAndSecContext(owner, sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
 	if (program->plans[plan] == NULL)
 	{
-		SPIPlanPtr	prepared = SPI_prepare(sql, nargs, types);
+		SPIPlanPtr	prepared = SPI_prepare_cursor(sql, nargs, types, CURSOR_OPT_GENERIC_PLAN);
 
 		if (prepared == NULL)
 			elog(ERROR, "could not prepare \"%s\": %s", sql, SPI_result_code_string(SPI_result));
 		if (SPI_keepplan(prepared) != 0)
 			elog(ERROR, "could not keep a plan");
 		program->plans[plan] = prepared;
+		plan_for_growth(prepared);
 	}
+	else if (!SPI_plan_is_valid(program->plans[plan]))
+		plan_for_growth(program->plans[plan]);
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	result = SPI_execute_snapshot(program->plans[plan], values, nulls, snapshot, InvalidSnapshot,
@@ -122,6 +145,7 @@ lc_behavior_add(LcBehavior *behavior, float8 half_life, float8 points, Timestamp
 		behavior->sums[behavior->n].half_life = half_life;
 		behavior->sums[behavior->n].points = 0;
 		ItemPointerSetInvalid(&behavior->sums[behavior->n].stored);
+		behavior->sums[behavior->n].heat = get_float8_nan();
 		behavior->sums[behavior->n++].at = 0;
 	}
 	lc_score_add(&behavior->sums[i], points, at);
@@ -221,7 +245,13 @@ lc_behavior_read(LcProgram *program, Datum *leads, int n)
 							half_life->time == 0 && half_life->day == 0 && half_life->month == 0 ? 0 : lc_half_life(half_life),
 							points, at);
 			if (behavior->n > before)
+			{
+				float8		heat = DatumGetFloat8(slot_getattr(slot, attno[B_HEAT], &isnull));
+
 				behavior->sums[before].stored = slot->tts_tid;
+				if (!isnull)
+					behavior->sums[before].heat = heat;
+			}
 		}
 	}
 	index_endscan(scan);
@@ -265,14 +295,37 @@ interval_of(float8 half_life)
 	return interval;
 }
 
-/* The order of a sum among those of its half-life, which time does not change. */
+/*
+ * How much hotter than it is a sum may be said to be.  Points that come mostly
+ * stay within it, and the row stays where it is in the index: the update can be
+ * heap-only.  hottest() reads on until nobody further down can be hotter.
+ */
+#define HEAT_ROOM 0.5
+
+/*
+ * The place of a sum in the order of those of its half-life, which time does not
+ * change: the logarithm of its worth at a fixed time, or up to HEAT_ROOM more.
+ * False where there is no worth.
+ */
 static bool
 heat_of(const LcScore *sum, float8 *heat)
 {
+	float8		least;
+	float8		most;
+
 	if (!(sum->points > 0))
 		return false;
-	*heat = sum->half_life == 0 ? sum->points :
-		log2(sum->points) + (float8) sum->at / sum->half_life;
+	if (sum->half_life == 0)
+	{
+		least = sum->points;
+		most = sum->points * exp2(HEAT_ROOM);
+	}
+	else
+	{
+		least = log2(sum->points) + (float8) sum->at / sum->half_life;
+		most = least + HEAT_ROOM;
+	}
+	*heat = sum->heat >= least && sum->heat <= most ? sum->heat : most;
 	return true;
 }
 

@@ -41,7 +41,6 @@ typedef struct Affected
 	Size		n;
 	bool		is_there;
 	LcLead		lead;
-	int			row;			/* of the result of locking */
 	TimestampTz moment;
 	float8		before;
 	float8		after;
@@ -53,43 +52,6 @@ static int
 compare_entries(const void *a, const void *b, void *order)
 {
 	return lc_key_compare(&((const LcEntry *) a)->lead, &((const LcEntry *) b)->lead, order);
-}
-
-/*
- * Lock the leads, in the order of the key.  Gives the rows, as they are now.
- */
-SPITupleTable *
-lc_effect_lock(LcProgram *program, Datum *keys, int n, uint64 *found)
-{
-	Oid			type = n == 1 ? program->key_type : get_array_type(program->key_type);
-	Datum		value = n == 1 ? keys[0] : PointerGetDatum(lc_key_array(program, keys, n));
-	LcPlan		plan = n == 1 ? LC_PLAN_LOCK_ONE : LC_PLAN_LOCK;
-	char	   *sql = NULL;
-
-	if (program->plans[plan] == NULL)
-	{
-		char	   *alias = lc_row_alias(program->root);
-		char	   *key = psprintf("%s.%s", alias,
-								   quote_identifier(get_attname(program->root, program->key, false)));
-
-		sql = n == 1 ?
-			psprintf("SELECT %s FROM %s %s WHERE %s FOR NO KEY UPDATE", alias, program->name, alias,
-					 lc_key_condition(program, key, "$1")) :
-			psprintf("SELECT %s FROM %s %s WHERE %s ORDER BY %s FOR NO KEY UPDATE", alias, program->name, alias,
-					 lc_key_condition(program, key, "ANY ($1)"), key);
-	}
-	*found = lc_behavior_execute(program, plan, sql, program->owner, 1, &type, &value);
-	return SPI_tuptable;
-}
-
-/* The lead of that row of the result of locking, in the slot. */
-static void
-store_lead(SPITupleTable *rows, int i, Oid relid, TupleTableSlot *slot)
-{
-	bool		isnull;
-
-	lc_row_store(slot, palloc(sizeof(HeapTupleData)), relid,
-				 DatumGetHeapTupleHeader(SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &isnull)));
 }
 
 /*
@@ -202,13 +164,11 @@ lc_effect_move(LcProgram *program, Datum lead, const LcRule *rule)
 typedef struct Locking
 {
 	LcProgram  *program;
-	TupleTableSlot *slot;
-	Affected   *affected;
 	Datum	   *keys;
 	int			n;
+	HeapTuple  *rows;			/* of those that are there, as they are now */
 	Datum	   *unknown;		/* keys that no lead has */
 	int			nunknown;
-	SPITupleTable *rows;		/* of those that are there, as they are now */
 	TransactionId coming;		/* who is about to bring one */
 } Locking;
 
@@ -216,34 +176,12 @@ typedef struct Locking
 static void
 find_leads(Locking *l)
 {
-	LcProgram  *program = l->program;
-	uint64		found;
-	int			next = 0;
-
 	l->nunknown = 0;
-	l->rows = lc_effect_lock(program, l->keys, l->n, &found);
-	for (int i = 0; i < l->n; i++)
-		l->affected[i].is_there = false;
-	for (uint64 r = 0; r < found; r++)
-	{
-		LcLead		lead;
-
-		store_lead(l->rows, r, program->root, l->slot);
-		lc_lead_read(program, l->slot, &lead);
-		lead.key = datumCopy(lead.key, program->key_by_value, program->key_length);
-		while (next < l->n && !DatumGetBool(FunctionCall2Coll(&program->key_equal, program->key_collation,
-															  l->affected[next].key, lead.key)))
-			next++;
-		if (next == l->n)
-			break;
-		l->affected[next].is_there = true;
-		l->affected[next].lead = lead;
-		l->affected[next].row = r;
-	}
+	l->rows = lc_lock_leads(l->program, l->keys, l->n);
 	for (int i = 0; i < l->n; i++)
 	{
-		if (!l->affected[i].is_there)
-			l->unknown[l->nunknown++] = l->affected[i].key;
+		if (l->rows[i] == NULL)
+			l->unknown[l->nunknown++] = l->keys[i];
 	}
 }
 
@@ -309,8 +247,6 @@ apply(LcSignalFrame *frame, Affected *affected, int n)
 	for (int i = 0; i < n; i++)
 		keys[i] = affected[i].key;
 	locking.program = program;
-	locking.slot = slot;
-	locking.affected = affected;
 	locking.keys = keys;
 	locking.n = n;
 	locking.unknown = palloc(n * sizeof(Datum));
@@ -322,16 +258,18 @@ apply(LcSignalFrame *frame, Affected *affected, int n)
 		Affected   *a = &affected[i];
 		bool		is_set;
 
+		a->is_there = locking.rows[i] != NULL;
+		if (a->is_there)
+		{
+			ExecStoreHeapTuple(locking.rows[i], slot, false);
+			lc_lead_read(program, slot, &a->lead);
+		}
 		a->moment = lc_moment(program, &is_set);
 		if (a->is_there && !a->lead.since_isnull)
 			a->moment = Max(a->moment, a->lead.since);
 		apply_points(frame, program, a, &behaviors[i]);
 		if (a->is_there && a->lead.stage >= 0)
-		{
-			store_lead(locking.rows, a->row, program->root, slot);
-			lc_lead_read(program, slot, &a->lead);
 			find_winner(frame, program, a, &behaviors[i], slot);
-		}
 		if (a->changed)
 		{
 			changed_keys[nchanged] = a->key;

@@ -1,16 +1,22 @@
 /*-------------------------------------------------------------------------
  *
  * key.c
- *	  The keys of leads: their order, and how a statement asks for them.
+ *	  The keys of leads: their order, how a statement asks for them, and rows
+ *	  found by them.
  *
  *-------------------------------------------------------------------------
  */
 #include "lifecycle.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
 #include "catalog/pg_operator.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
@@ -65,4 +71,74 @@ lc_key_array(LcProgram *program, Datum *keys, int n)
 {
 	return construct_array(keys, n, program->key_type, program->key_length, program->key_by_value,
 						   lookup_type_cache(program->key_type, 0)->typalign);
+}
+
+/*
+ * Open the unique index of the table whose first of that many columns is the
+ * key, to read rows by it.  False where there is none, as in a partition that is
+ * being attached.  Past the planner: a plan that was made while the table was
+ * small would read all of it for the rest of a session.
+ */
+bool
+lc_key_scan_begin(LcKeyScan *s, Oid relid, AttrNumber key, int columns, LOCKMODE lockmode,
+				  Snapshot snapshot)
+{
+	List	   *indexes;
+	ListCell   *cell;
+	Oid			type;
+
+	s->rel = table_open(relid, lockmode);
+	s->index = NULL;
+	indexes = RelationGetIndexList(s->rel);
+	foreach(cell, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+		Form_pg_index form = index->rd_index;
+
+		if (form->indisunique && form->indimmediate && form->indisvalid &&
+			form->indnkeyatts == columns && form->indkey.values[0] == key &&
+			RelationGetIndexPredicate(index) == NIL)
+		{
+			s->index = index;
+			break;
+		}
+		index_close(index, AccessShareLock);
+	}
+	list_free(indexes);
+	if (s->index == NULL)
+	{
+		table_close(s->rel, NoLock);
+		return false;
+	}
+	type = s->index->rd_opcintype[0];
+	ScanKeyEntryInitialize(&s->key, 0, 1, BTEqualStrategyNumber, InvalidOid, s->index->rd_indcollation[0],
+						   get_opcode(get_opfamily_member(s->index->rd_opfamily[0], type, type,
+														  BTEqualStrategyNumber)), (Datum) 0);
+	s->scan = lc_index_beginscan(s->rel, s->index, snapshot, 1);
+	s->slot = table_slot_create(s->rel, NULL);
+	return true;
+}
+
+/* Begin with the rows of that key. */
+void
+lc_key_scan_find(LcKeyScan *s, Datum key)
+{
+	s->key.sk_argument = key;
+	index_rescan(s->scan, &s->key, 1, NULL, 0);
+}
+
+/* The next row of the key, into the slot. */
+bool
+lc_key_scan_next(LcKeyScan *s)
+{
+	return index_getnext_slot(s->scan, ForwardScanDirection, s->slot);
+}
+
+void
+lc_key_scan_end(LcKeyScan *s)
+{
+	ExecDropSingleTupleTableSlot(s->slot);
+	index_endscan(s->scan);
+	index_close(s->index, NoLock);
+	table_close(s->rel, NoLock);
 }

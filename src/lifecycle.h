@@ -176,6 +176,7 @@ typedef struct LcScore
 	float8		points;
 	TimestampTz at;
 	ItemPointerData stored;		/* where behavior.c read it; invalid: it is new */
+	float8		heat;			/* as it is stored there, NaN for none */
 } LcScore;
 
 extern float8 lc_half_life(const Interval *half_life);
@@ -282,7 +283,6 @@ extern const LcRule *lc_rules_standing(LcProgram *program, TupleTableSlot *row, 
 typedef enum LcPlan
 {
 	LC_PLAN_LOCK,
-	LC_PLAN_LOCK_ONE,
 	LC_PLAN_WRITE,
 	LC_PLAN_WRITE_ONE,
 	LC_PLAN_BEGIN,
@@ -405,9 +405,30 @@ extern int	lc_key_compare(const void *a, const void *b, void *order);
 extern char *lc_key_condition(LcProgram *program, const char *column, const char *with);
 extern ArrayType *lc_key_array(LcProgram *program, Datum *keys, int n);
 
+/* A table that is open for reading rows by the key. */
+typedef struct LcKeyScan
+{
+	Relation	rel;
+	Relation	index;
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+	ScanKeyData key;
+} LcKeyScan;
+
+extern bool lc_key_scan_begin(LcKeyScan *s, Oid relid, AttrNumber key, int columns, LOCKMODE lockmode,
+							  Snapshot snapshot);
+extern void lc_key_scan_find(LcKeyScan *s, Datum key);
+extern bool lc_key_scan_next(LcKeyScan *s);
+extern void lc_key_scan_end(LcKeyScan *s);
+
+/* ---- lock.c: the leads' rows, locked ---- */
+
+extern HeapTuple *lc_lock_leads(LcProgram *program, Datum *keys, int n);
+
 /* ---- row.c: rows as values ---- */
 
 extern char *lc_row_alias(Oid relid);
+extern void lc_row_tuple(HeapTuple tuple, Oid relid, HeapTupleHeader row);
 extern void lc_row_store(TupleTableSlot *slot, HeapTuple tuple, Oid relid, HeapTupleHeader row);
 
 /* ---- partition.c: lead tables that are partitioned ---- */
@@ -624,7 +645,6 @@ extern bool lc_signal_fires_unless_other(LcProgram *program, LcProgram *signal, 
 extern void lc_signal_recompute(LcProgram *program, Datum lead, TimestampTz until,
 								LcBehavior *behavior, LcBehavior *magnitude);
 extern void lc_signal_restate(LcProgram *program, Datum lead, LcBehavior *behavior);
-extern SPITupleTable *lc_effect_lock(LcProgram *program, Datum *keys, int n, uint64 *found);
 extern void lc_effect_move(LcProgram *program, Datum lead, const LcRule *rule);
 extern void lc_signal_end_subtransaction(bool commit, SubTransactionId mine, SubTransactionId parent);
 extern void lc_signal_end_transaction(void);

@@ -29,15 +29,22 @@ lc_row_alias(Oid relid)
 }
 
 /*
- * Put the row into the slot, which is of its table.  Slot and tuple refer to the
- * value, which must live as long as they are used.
+ * The row as a tuple of the table, which refers to the value, and must not
+ * outlive it.
  */
 void
-lc_row_store(TupleTableSlot *slot, HeapTuple tuple, Oid relid, HeapTupleHeader row)
+lc_row_tuple(HeapTuple tuple, Oid relid, HeapTupleHeader row)
 {
 	tuple->t_len = HeapTupleHeaderGetDatumLength(row);
 	ItemPointerSetInvalid(&tuple->t_self);
 	tuple->t_tableOid = relid;
 	tuple->t_data = row;
+}
+
+/* Put the row into the slot, which is of its table, and must not outlive it. */
+void
+lc_row_store(TupleTableSlot *slot, HeapTuple tuple, Oid relid, HeapTupleHeader row)
+{
+	lc_row_tuple(tuple, relid, row);
 	ExecStoreHeapTuple(tuple, slot, false);
 }

@@ -216,38 +216,6 @@ lifecycle_stale_behavior(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* Which of the keys, in their order, are those of leads, whose rows are locked. */
-static bool *
-lock_keys(LcProgram *program, Datum *keys, int n)
-{
-	LcKeyOrder	order = lc_key_order(program);
-	Relation	rel = table_open(program->root, AccessShareLock);
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
-	bool	   *is_there = palloc0(n * sizeof(bool));
-	uint64		found;
-	SPITupleTable *rows = lc_effect_lock(program, keys, n, &found);
-
-	for (uint64 r = 0; r < found; r++)
-	{
-		HeapTupleData tuple;
-		bool		isnull;
-		LcLead		lead;
-		Datum	   *key;
-
-		lc_row_store(slot, &tuple, program->root,
-					 DatumGetHeapTupleHeader(SPI_getbinval(rows->vals[r], rows->tupdesc, 1, &isnull)));
-		lc_lead_read(program, slot, &lead);
-		key = bsearch_arg(&lead.key, keys, n, sizeof(Datum), lc_key_compare, &order);
-		if (key != NULL)
-			is_there[key - keys] = true;
-		ExecClearTuple(slot);
-	}
-	SPI_freetuptable(rows);
-	ExecDropSingleTupleTableSlot(slot);
-	table_close(rel, NoLock);
-	return is_there;
-}
-
 /*
  * rescore_behavior(lead_table, keys): stores what the rows of the leads of these
  * keys give, where that is something else than what is stored.  Keys that no
@@ -263,7 +231,7 @@ lifecycle_rescore_behavior(PG_FUNCTION_ARGS)
 	Datum	   *keys;
 	Datum	   *stale;
 	Datum	   *unknown;
-	bool	   *is_there;
+	HeapTuple  *leads;
 	int			n;
 	int			nstale = 0;
 	int			nunknown = 0;
@@ -294,11 +262,11 @@ lifecycle_rescore_behavior(PG_FUNCTION_ARGS)
 	MemoryContextDelete(cxt);
 	if (nstale > 0)
 	{
-		is_there = lock_keys(program, stale, nstale);
+		leads = lc_lock_leads(program, stale, nstale);
 		unknown = palloc(nstale * sizeof(Datum));
 		for (int i = 0; i < nstale; i++)
 		{
-			if (!is_there[i])
+			if (leads[i] == NULL)
 				unknown[nunknown++] = stale[i];
 		}
 		if (nunknown > 0)
