@@ -153,7 +153,7 @@ BEGIN
             ('half_life', 'After what time the points are worth half; 0 for points that do not decay.'),
             ('points', 'What they are worth at the time "at".'),
             ('at', 'When they are worth that much; earlier they were not complete.'),
-            ('heat', 'Their place in the order of those of the same half-life, which does not change as time passes: log2(points) + at / half_life, or up to 0.5 more, so that points that come need not move it each time; up to 1.41 times the points where they do not decay; NULL where they are not greater than zero.'),
+            ('heat', 'Their place in the order of those of the same half-life, which does not change as time passes: log2(points) + at / half_life, or up to 1 more, so that points that come need not move it each time; up to twice the points where they do not decay; NULL where they are not greater than zero.'),
             ('since', 'Signals that are dated at or before that do not count: when the lead last began anew.')) AS c (name, comment));
     PERFORM lifecycle.keep_private(behavior::regclass, leads.relowner);
     RETURN behavior::regclass;

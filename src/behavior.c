@@ -26,6 +26,7 @@
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -58,10 +59,13 @@ plan_for_growth(SPIPlanPtr statement)
 	AtEOXact_GUC(false, level);
 }
 
-/* The same as lc_behavior_execute() for values that may be NULL. */
-static uint64
-execute_with_nulls(LcProgram *program, LcPlan plan, const char *sql, Oid owner, int nargs,
-				   Oid *types, Datum *values, const char *nulls)
+/*
+ * Run a statement of the program as the given role, on what is committed now.
+ * SPI is connected; the result is in SPI_tuptable.
+ */
+uint64
+lc_behavior_execute(LcProgram *program, LcPlan plan, const char *sql, Oid owner, int nargs,
+					Oid *types, Datum *values)
 {
 	Snapshot	snapshot;
 	Oid			userid;
@@ -85,24 +89,13 @@ execute_with_nulls(LcProgram *program, LcPlan plan, const char *sql, Oid owner, 
 		plan_for_growth(program->plans[plan]);
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	result = SPI_execute_snapshot(program->plans[plan], values, nulls, snapshot, InvalidSnapshot,
+	result = SPI_execute_snapshot(program->plans[plan], values, NULL, snapshot, InvalidSnapshot,
 								  false, true, 0);
 	if (result < 0)
 		elog(ERROR, "could not execute \"%s\": %s", sql, SPI_result_code_string(result));
 	UnregisterSnapshot(snapshot);
 	SetUserIdAndSecContext(userid, sec_context);
 	return SPI_processed;
-}
-
-/*
- * Run a statement of the program as the given role, on what is committed now.
- * SPI is connected; the result is in SPI_tuptable.
- */
-uint64
-lc_behavior_execute(LcProgram *program, LcPlan plan, const char *sql, Oid owner, int nargs,
-					Oid *types, Datum *values)
-{
-	return execute_with_nulls(program, plan, sql, owner, nargs, types, values, NULL);
 }
 
 static char *
@@ -300,7 +293,7 @@ interval_of(float8 half_life)
  * stay within it, and the row stays where it is in the index: the update can be
  * heap-only.  hottest() reads on until nobody further down can be hotter.
  */
-#define HEAT_ROOM 0.5
+#define HEAT_ROOM 1.0
 
 /*
  * The place of a sum in the order of those of its half-life, which time does not
@@ -363,9 +356,26 @@ is_plain(Relation rel)
 }
 
 /*
- * Write the sums that were read from the table over what was read.  Those that
- * remain, new ones and whose rows are not the newest versions any more, are put
- * together at the beginning of the array; gives their number.
+ * Store a new row, unless there is one of that lead and half-life, as INSERT ...
+ * ON CONFLICT DO NOTHING would.  False where there is.
+ */
+static bool
+store_new(Relation rel, ResultRelInfo *rri, EState *estate, TupleTableSlot *slot, List *arbiters)
+{
+	uint32		token = SpeculativeInsertionLockAcquire(GetCurrentTransactionId());
+	bool		conflict = false;
+
+	table_tuple_insert_speculative(rel, slot, GetCurrentCommandId(true), 0, NULL, token);
+	list_free(lc_insert_index_tuples_unless(rri, slot, estate, &conflict, arbiters));
+	table_tuple_complete_speculative(rel, slot, token, !conflict);
+	SpeculativeInsertionLockRelease(GetCurrentTransactionId());
+	return !conflict;
+}
+
+/*
+ * Write the sums that were read from the table over what was read, and new ones.
+ * Those that remain, since somebody else wrote them meanwhile, are put together
+ * at the beginning of the array; gives their number.
  */
 static int
 store_in_place(LcProgram *program, ToStore *sums, int n)
@@ -377,6 +387,8 @@ store_in_place(LcProgram *program, ToStore *sums, int n)
 	Snapshot	snapshot;
 	CommandId	cid;
 	AttrNumber	attno[B_COLUMNS];
+	Relation	pkey;
+	List	   *arbiters;
 	int			left = 0;
 
 	if (!is_plain(rel))
@@ -384,11 +396,13 @@ store_in_place(LcProgram *program, ToStore *sums, int n)
 		table_close(rel, NoLock);
 		return n;
 	}
-	index_close(open_primary_key(rel, attno), NoLock);
+	pkey = open_primary_key(rel, attno);
+	arbiters = list_make1_oid(RelationGetRelid(pkey));
+	index_close(pkey, NoLock);
 	CheckCmdReplicaIdentity(rel, CMD_UPDATE);
 	estate = CreateExecutorState();
 	rri = ExecGetTriggerResultRel(estate, RelationGetRelid(rel), NULL);
-	ExecOpenIndices(rri, false);
+	ExecOpenIndices(rri, true);
 	slot = table_slot_create(rel, &estate->es_tupleTable);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	cid = GetCurrentCommandId(true);
@@ -404,11 +418,6 @@ store_in_place(LcProgram *program, ToStore *sums, int n)
 		LcUpdateIndexes update;
 
 		CHECK_FOR_INTERRUPTS();
-		if (!ItemPointerIsValid(&tid))
-		{
-			sums[left++] = sums[i];
-			continue;
-		}
 		old = MemoryContextSwitchTo(GetPerTupleMemoryContext(estate));
 		ExecClearTuple(slot);
 		values_of(&sums[i], values, &heat_isnull);
@@ -419,6 +428,14 @@ store_in_place(LcProgram *program, ToStore *sums, int n)
 		}
 		ExecStoreVirtualTuple(slot);
 		slot->tts_tableOid = RelationGetRelid(rel);
+		if (!ItemPointerIsValid(&tid))
+		{
+			if (!store_new(rel, rri, estate, slot, arbiters))
+				sums[left++] = sums[i];
+			MemoryContextSwitchTo(old);
+			ResetPerTupleExprContext(estate);
+			continue;
+		}
 		result = table_tuple_update(rel, &tid, slot, cid, snapshot, InvalidSnapshot, true,
 									&failure, &mode, &update);
 		if (result != TM_Ok)
@@ -473,27 +490,6 @@ lc_behavior_write(LcProgram *program, Datum *leads, LcBehavior **behaviors, int 
 	rows = store_in_place(program, sums, rows);
 	if (rows == 0)
 		return;
-	if (rows == 1)
-	{
-		Oid			row_types[B_COLUMNS] = {program->key_type, INTERVALOID, FLOAT8OID, TIMESTAMPTZOID,
-		FLOAT8OID, TIMESTAMPTZOID};
-		char		nulls[B_COLUMNS + 1] = "      ";
-		bool		heat_isnull;
-
-		values_of(&sums[0], values, &heat_isnull);
-		if (heat_isnull)
-			nulls[B_HEAT] = 'n';
-		execute_with_nulls(program, LC_PLAN_WRITE_ONE,
-						   program->plans[LC_PLAN_WRITE_ONE] ? NULL :
-						   psprintf("INSERT INTO %s AS b (lead, half_life, points, at, heat, since)"
-									" VALUES ($1, $2, $3, $4, $5, $6)"
-									" ON CONFLICT (lead, half_life) DO UPDATE SET points = EXCLUDED.points, at = EXCLUDED.at,"
-									" heat = EXCLUDED.heat, since = EXCLUDED.since",
-									table_name(program)),
-						   program->owner, B_COLUMNS, row_types, values, nulls);
-		return;
-	}
-
 	for (int c = 0; c < B_COLUMNS; c++)
 		columns[c] = palloc(rows * sizeof(Datum));
 	heat_nulls = palloc(rows * sizeof(bool));

@@ -82,6 +82,15 @@ RestrictSearchPath(void)
 	ExecInsertIndexTuples((rri), (slot), (estate), false, false, NULL, NIL)
 #endif
 
+/* The same where another row of the same key in one of these indexes is no error. */
+#if PG_VERSION_NUM >= 160000
+#define lc_insert_index_tuples_unless(rri, slot, estate, conflict, arbiters) \
+	ExecInsertIndexTuples((rri), (slot), (estate), false, true, (conflict), (arbiters), false)
+#else
+#define lc_insert_index_tuples_unless(rri, slot, estate, conflict, arbiters) \
+	ExecInsertIndexTuples((rri), (slot), (estate), false, true, (conflict), (arbiters))
+#endif
+
 /*
  * What an update says about the indexes, whether they need entries, and their
  * entries for the new version.
