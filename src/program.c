@@ -28,6 +28,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -635,8 +636,11 @@ lc_signal_pin(Oid relid)
 LcProgram *
 lc_program_pin_tracked(Oid relid)
 {
-	LcProgram  *program = lc_program_pin(relid);
+	LcProgram  *program;
 
+	/* who calls a function may hold no lock on the table yet */
+	LockRelationOid(relid, AccessShareLock);
+	program = lc_program_pin(relid);
 	if (program == NULL)
 	{
 		char	   *name = lc_table_name(relid);
