@@ -18,7 +18,11 @@ CREATE TABLE lifecycle.program (
     cohort        text,
     on_illegal    text NOT NULL CHECK (on_illegal IN ('error', 'keep')),
     tz            text NOT NULL CHECK (timestamptz '2000-01-01 00:00+00' AT TIME ZONE tz IS NOT NULL),
-    behavior      regclass
+    behavior      regclass,
+    flow          regclass NOT NULL,
+    overview      regclass,
+    funnel        regclass,
+    funnel_monthly regclass
 );
 
 COMMENT ON TABLE lifecycle.program IS
@@ -41,6 +45,10 @@ COMMENT ON COLUMN lifecycle.program.cohort IS 'Expression over the lead''s row: 
 COMMENT ON COLUMN lifecycle.program.on_illegal IS 'What becomes of a write that makes an illegal move: error, or keep the status and note the move.';
 COMMENT ON COLUMN lifecycle.program.tz IS 'The time zone whose days the reports use.';
 COMMENT ON COLUMN lifecycle.program.behavior IS 'The points that signals gave its leads; NULL until lifecycle.track_signal() is called for the first time.';
+COMMENT ON COLUMN lifecycle.program.flow IS 'What reports sum: an aggregate of the history.';
+COMMENT ON COLUMN lifecycle.program.overview IS 'The view <prefix>_lifecycle: where each lead is.';
+COMMENT ON COLUMN lifecycle.program.funnel IS 'The materialized view <prefix>_funnel.';
+COMMENT ON COLUMN lifecycle.program.funnel_monthly IS 'The materialized view <prefix>_funnel_monthly.';
 
 SELECT pg_catalog.pg_extension_config_dump('lifecycle.program', '');
 SELECT pg_catalog.pg_extension_config_dump('lifecycle.program_id_seq', '');
@@ -59,11 +67,11 @@ CREATE TRIGGER changed AFTER INSERT OR DELETE ON lifecycle.program
 CREATE FUNCTION lifecycle.register_program(
     lead_table regclass, model text, key name, status_column name, prefix name, history regclass, refused regclass,
     status_added boolean, entered text, source text, value text, actor text, reason text, cohort text,
-    on_illegal text, tz text) RETURNS int
+    on_illegal text, tz text, flow regclass) RETURNS int
     LANGUAGE c AS 'MODULE_PATHNAME', 'lifecycle_register_program';
 
-COMMENT ON FUNCTION lifecycle.register_program(regclass, text, name, name, name, regclass, regclass, boolean, text, text, text, text, text, text, text, text) IS
-'Part of lifecycle.track(), which see: writes the row of lifecycle.program. The caller must own all three tables.';
+COMMENT ON FUNCTION lifecycle.register_program(regclass, text, name, name, name, regclass, regclass, boolean, text, text, text, text, text, text, text, text, regclass) IS
+'Part of lifecycle.track(), which see: writes the row of lifecycle.program. The caller must own all the tables.';
 
 CREATE FUNCTION lifecycle.unregister_program(lead_table regclass) RETURNS boolean
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'lifecycle_unregister_program';

@@ -240,7 +240,7 @@ BEGIN
             USING ERRCODE = 'wrong_object_type';
     END IF;
     SELECT p.lead_table INTO kept_for FROM lifecycle.program p
-    WHERE check_table.relation IN (p.history, p.refused, p.behavior) LIMIT 1;
+    WHERE check_table.relation IN (p.history, p.refused, p.behavior, p.flow) LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'cannot track "%", which lifecycle keeps for table "%"', check_table.relation, kept_for
             USING ERRCODE = 'wrong_object_type';
@@ -457,6 +457,7 @@ DECLARE
     key_type regtype;
     history text;
     refused text;
+    flow text;
     added text;
     status_comment CONSTANT text := 'Where the lead is in its lifecycle. Added by lifecycle.track().';
     id int;
@@ -489,6 +490,7 @@ BEGIN
     prefix := coalesce(prefix, leads.relname);
     history := format('%I.%I', space, prefix || '_history');
     refused := format('%I.%I', space, prefix || '_refused');
+    flow := format('%I.%I', space, prefix || '_flow');
 
     SELECT * INTO program FROM lifecycle.program p WHERE p.lead_table = lead_table;
     IF FOUND THEN
@@ -529,6 +531,8 @@ BEGIN
     ELSIF to_regclass(refused) IS NOT NULL AND NOT (
         adopts AND lifecycle.can_adopt_refused(to_regclass(refused), leads.relowner, key_type)) THEN
         taken := to_regclass(refused);
+    ELSE
+        taken := to_regclass(flow);
     END IF;
     IF taken IS NOT NULL THEN
         RAISE EXCEPTION 'relation "%" already exists', taken
@@ -557,9 +561,14 @@ BEGIN
     END IF;
 
     PERFORM lifecycle.create_history(lead_table, key, prefix);
+    PERFORM lifecycle.create_flow(lead_table, flow);
     id := lifecycle.register_program(lead_table, model, key, status_column, prefix,
                                      history::regclass, refused::regclass,
-                                     status_added, entered, source, value, actor, reason, cohort, on_illegal, tz);
+                                     status_added, entered, source, value, actor, reason, cohort, on_illegal, tz,
+                                     flow::regclass);
+    IF adopts THEN
+        PERFORM lifecycle.rebuild_flow(lead_table);
+    END IF;
 
     -- From here on the lead table is locked.
     SELECT string_agg(format('ADD COLUMN %I %s', c.name, c.type), ', ' ORDER BY c.place)
@@ -656,6 +665,8 @@ BEGIN
                   HINT = 'The tracked tables are the rows of lifecycle.program.';
     END IF;
     PERFORM lifecycle.unregister_program(lead_table);
+    -- what follows from the history is made anew by track()
+    EXECUTE format('DROP TABLE IF EXISTS %s', program.flow);
     -- what is kept no more is no sign of a restore under way
     EXECUTE (
         SELECT format('COMMENT ON COLUMN %s.lifecycle_seq IS %L', lead_table, 'The number of the lead''s last move. Left by lifecycle.untrack().')

@@ -67,13 +67,7 @@ typedef enum HistoryColumn
 	H_SOURCE, H_COHORT, H_VALUE, H_ENTERED_AT, H_CYCLE_SINCE, H_REACHED, H_RECORDED_AT
 } HistoryColumn;
 
-typedef struct NeededColumn
-{
-	const char *name;
-	Oid			type;			/* InvalidOid: the type of the key */
-} NeededColumn;
-
-static const NeededColumn history_columns[LC_HISTORY_COLUMNS] =
+static const LcNeededColumn history_columns[LC_HISTORY_COLUMNS] =
 {
 	{"lead", InvalidOid}, {"seq", INT4OID}, {"cycle", INT4OID}, {"from_status", TEXTOID},
 	{"from_since", TIMESTAMPTZOID}, {"to_status", TEXTOID}, {"at", TIMESTAMPTZOID},
@@ -84,7 +78,7 @@ static const NeededColumn history_columns[LC_HISTORY_COLUMNS] =
 	{"recorded_at", TIMESTAMPTZOID},
 };
 
-static const NeededColumn refused_columns[LC_REFUSED_COLUMNS] =
+static const LcNeededColumn refused_columns[LC_REFUSED_COLUMNS] =
 {
 	{"lead", InvalidOid}, {"from_status", TEXTOID}, {"to_status", TEXTOID},
 	{"at", TIMESTAMPTZOID}, {"actor", TEXTOID},
@@ -131,6 +125,7 @@ typedef struct Frame
 	int			nslots;			/* slots made */
 	int			nrows;			/* slots filled */
 	Size		bytes;
+	LcFlow	   *flow;			/* what the rows add to it */
 } Frame;
 
 static Frame *frames = NULL;
@@ -157,7 +152,7 @@ static void write_collected(void);
  * write: the owner can change them by DDL.
  */
 static void
-find_columns(LcProgram *program, Relation rel, const NeededColumn *needed, int n, AttrNumber *attno)
+find_columns(LcProgram *program, Relation rel, const LcNeededColumn *needed, int n, AttrNumber *attno)
 {
 	char	   *name = lc_table_name(RelationGetRelid(rel));
 
@@ -196,17 +191,20 @@ learn_history(LcProgram *program)
 {
 	Relation	refused = try_table_open(program->refused, RowExclusiveLock);
 	Relation	rel = try_table_open(program->history, RowExclusiveLock);
+	Relation	flow = try_table_open(program->flow, RowExclusiveLock);
 	Relation	leads;
 	TriggerDesc *triggers;
 	TupleConstr *constr;
 
-	if (refused == NULL || rel == NULL)
+	if (refused == NULL || rel == NULL || flow == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("history of table \"%s\" does not exist", program->name),
 				 errhint("Call lifecycle.untrack() and lifecycle.track() to begin a new one.")));
 	find_columns(program, rel, history_columns, LC_HISTORY_COLUMNS, program->history_attno);
 	find_columns(program, refused, refused_columns, LC_REFUSED_COLUMNS, program->refused_attno);
+	find_columns(program, flow, lc_flow_columns, LC_FLOW_COLUMNS, program->flow_attno);
+	table_close(flow, NoLock);
 	table_close(refused, NoLock);
 	triggers = CopyTriggerDesc(rel->trigdesc);
 	program->history_has_triggers = lc_has_users_triggers(triggers, false);
@@ -367,6 +365,8 @@ forget_rows(Frame *frame)
 		ExecClearTuple(frame->slots[i]);
 	frame->nrows = 0;
 	frame->bytes = 0;
+	if (frame->flow != NULL)
+		lc_flow_clear(frame->flow);
 	frame->written_in = InvalidSubTransactionId;
 }
 
@@ -385,6 +385,7 @@ write_frame(Frame *frame)
 	{
 		frame->busy = true;
 		insert_moves(frame->table, frame->slots, n);
+		lc_flow_write(frame->flow);
 		frame->busy = false;
 		forget_rows(frame);
 	}
@@ -398,6 +399,7 @@ write_frame(Frame *frame)
 
 		frame->written_in = GetCurrentSubTransactionId();
 		insert_moves(h, frame->slots, n);
+		lc_flow_write(frame->flow);
 		close_history(h);
 	}
 }
@@ -634,6 +636,7 @@ lc_history_append(LcProgram *program, const LcMove *move)
 	Frame	   *frame = frame_of(program);
 	HistoryTable *h;
 	TupleTableSlot *slot;
+	LcFlow	   *flow;
 
 	if (lc_append_is_firing())
 		ereport(ERROR,
@@ -652,7 +655,11 @@ lc_history_append(LcProgram *program, const LcMove *move)
 		fill_row(h, slot, move);
 		if (frame != NULL)
 			frame->busy = true;
+		flow = lc_flow_begin(program);
+		lc_flow_count(flow, program, move);
 		insert_moves(h, &slot, 1);
+		lc_flow_write(flow);
+		lc_flow_clear(flow);
 		ExecDropSingleTupleTableSlot(slot);
 		if (frame != NULL)
 			frame->busy = false;
@@ -675,6 +682,14 @@ lc_history_append(LcProgram *program, const LcMove *move)
 	}
 	slot = frame->slots[frame->nrows];
 	fill_row(h, slot, move);
+	if (frame->flow == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(frame->cxt);
+
+		frame->flow = lc_flow_begin(program);
+		MemoryContextSwitchTo(old);
+	}
+	lc_flow_count(frame->flow, program, move);
 	frame->nrows++;
 	if (TTS_IS_BUFFERTUPLE(slot))
 		frame->bytes += ((BufferHeapTupleTableSlot *) slot)->base.tuple->t_len;
@@ -692,8 +707,11 @@ read_last(HistoryTable *h, TupleTableSlot *slot, LcLastMove *last)
 		DatumGetTransactionId(slot_getsysattr(slot, MinTransactionIdAttributeNumber, &isnull)));
 	d = slot_getattr(slot, a[H_CAUSE], &isnull);
 	last->correction = strcmp(TextDatumGetCString(d), "correction") == 0;
+	last->backfill = strcmp(TextDatumGetCString(d), "backfill") == 0;
 	last->seq = DatumGetInt32(slot_getattr(slot, a[H_SEQ], &isnull));
 	last->cycle = DatumGetInt32(slot_getattr(slot, a[H_CYCLE], &isnull));
+	d = slot_getattr(slot, a[H_FROM_STATUS], &isnull);
+	last->from_status = isnull ? NULL : DatumGetTextPCopy(d);
 	d = slot_getattr(slot, a[H_TO_STATUS], &isnull);
 	last->to_status = isnull ? NULL : DatumGetTextPCopy(d);
 	last->at = DatumGetTimestampTz(slot_getattr(slot, a[H_AT], &isnull));
@@ -703,6 +721,7 @@ read_last(HistoryTable *h, TupleTableSlot *slot, LcLastMove *last)
 	last->entered_at = DatumGetTimestampTz(slot_getattr(slot, a[H_ENTERED_AT], &isnull));
 	last->cycle_since = DatumGetTimestampTz(slot_getattr(slot, a[H_CYCLE_SINCE], &isnull));
 	last->reached = DatumGetArrayTypePCopy(slot_getattr(slot, a[H_REACHED], &isnull));
+	last->recorded = last->reached;
 }
 
 /*

@@ -19,6 +19,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "utils/array.h"
+#include "utils/date.h"
 #include "utils/plancache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -75,6 +76,7 @@ extern bool lc_model_move_is_legal(const LcModel *model, int from, int to);
 extern char *lc_model_statuses(const LcModel *model, uint64 mask);
 extern bool lc_model_touches_path(const LcModel *model, ArrayType *reached);
 extern ArrayType *lc_reached_of(text *label);
+extern bool lc_reached_has(ArrayType *reached, const text *label);
 extern ArrayType *lc_reached_add(ArrayType *reached, text *label, bool new_cycle);
 
 /* ---- expr.c: what may be written; from text to tree and back ---- */
@@ -294,6 +296,9 @@ typedef enum LcPlan
 
 #define LC_HISTORY_COLUMNS 21
 #define LC_REFUSED_COLUMNS 5
+#define LC_FLOW_COLUMNS 13
+
+typedef struct LcDays LcDays;
 
 struct LcProgram
 {
@@ -303,6 +308,9 @@ struct LcProgram
 	Oid			owner;			/* of the tracked table */
 	Oid			history;
 	Oid			refused;
+	Oid			flow;
+	text	   *tz;				/* the time zone whose days the flow counts by */
+	LcDays	   *days;			/* those that flow.c looked up */
 	char	   *name;			/* the tracked table, qualified, for messages */
 
 	AttrNumber	key;
@@ -339,6 +347,7 @@ struct LcProgram
 	bool		users_look;		/* users have triggers that may see each row written */
 	AttrNumber	history_attno[LC_HISTORY_COLUMNS];
 	AttrNumber	refused_attno[LC_REFUSED_COLUMNS];
+	AttrNumber	flow_attno[LC_FLOW_COLUMNS];
 	int			nparts;			/* tables below a partitioned one, by OID */
 	Oid		   *parts;
 
@@ -463,6 +472,30 @@ extern void lc_append_end_subtransaction(bool commit, SubTransactionId mine, Sub
 
 /* ---- history.c: append, look up, guard ---- */
 
+/* A column that a table of ours must have. */
+typedef struct LcNeededColumn
+{
+	const char *name;
+	Oid			type;			/* InvalidOid: the type of the key */
+} LcNeededColumn;
+
+/* What a move is to the flow, beside what its row says. */
+typedef struct LcCounted
+{
+	bool		is_new;			/* the lead had never been where it goes */
+	bool		leaves;			/* it counts in conversion, where it comes from */
+	bool		enters;			/* and where it goes */
+	ArrayType  *reached_before; /* as the row before it says; NULL: there is none */
+	int32		cycle_before;
+	/* of a correction: the move that opened the visit which is void now */
+	bool		voids;
+	TimestampTz voided_at;
+	text	   *voided_from;
+	bool		voided_new;
+	bool		voided_left;
+	bool		voided_entered;
+} LcCounted;
+
 /* One row of history, as it is written. */
 typedef struct LcMove
 {
@@ -489,6 +522,7 @@ typedef struct LcMove
 	TimestampTz entered_at;
 	TimestampTz cycle_since;
 	ArrayType  *reached;
+	LcCounted	counted;		/* not a column: what it is to the flow */
 } LcMove;
 
 /* What the next move needs of a lead's last one. */
@@ -496,8 +530,10 @@ typedef struct LcLastMove
 {
 	bool		own;			/* written by this transaction */
 	bool		correction;
+	bool		backfill;
 	int32		seq;
 	int32		cycle;
+	text	   *from_status;
 	text	   *to_status;
 	TimestampTz at;
 	Datum		source;
@@ -507,6 +543,7 @@ typedef struct LcLastMove
 	TimestampTz entered_at;
 	TimestampTz cycle_since;
 	ArrayType  *reached;
+	ArrayType  *recorded;		/* the same as the row says it, even where a correction voids it */
 } LcLastMove;
 
 /* What a statement that writes leads is. */
@@ -542,6 +579,18 @@ extern void lc_history_refuse(LcProgram *program, Datum lead, const char *from_s
 extern void lc_history_end_subtransaction(bool commit, SubTransactionId mine,
 										  SubTransactionId parent);
 extern void lc_history_end_transaction(bool commit);
+
+/* ---- flow.c: what reports sum ---- */
+
+typedef struct LcFlow LcFlow;
+
+extern const LcNeededColumn lc_flow_columns[LC_FLOW_COLUMNS];
+extern LcFlow *lc_flow_begin(LcProgram *program);
+extern void lc_flow_count(LcFlow *flow, LcProgram *program, const LcMove *move);
+extern void lc_flow_write(LcFlow *flow);
+extern void lc_flow_clear(LcFlow *flow);
+extern TimestampTz lc_flow_day_start(text *tz, DateADT day);
+extern DateADT lc_flow_day_of(text *tz, TimestampTz at, TimestampTz *start, TimestampTz *end);
 
 /* ---- move.c: one move of a lead ---- */
 

@@ -240,6 +240,26 @@ lc_reached_of(text *label)
 }
 
 /*
+ * Whether the status was ever reached.
+ */
+bool
+lc_reached_has(ArrayType *reached, const text *label)
+{
+	Datum	   *elements;
+	bool	   *nulls;
+	int			n;
+	int			in_cycle;
+
+	split_reached(reached, &elements, &nulls, &n, &in_cycle);
+	for (int i = 0; i < n; i++)
+	{
+		if (!nulls[i] && same_label(elements[i], label))
+			return true;
+	}
+	return false;
+}
+
+/*
  * What is reached after a visit to the status began, in the same or in a new
  * cycle.  Gives back its argument where nothing changes.  Without a status: a
  * new cycle that has reached nothing yet.

@@ -168,6 +168,27 @@ is_restart(LcProgram *program, const LcLastMove *last, bool has_last, int to, co
 }
 
 /*
+ * A correction voids the visit that the last move opened: what that move was to
+ * the flow is to be taken back.  What is left of what the lead reached is in
+ * last->reached.
+ */
+static void
+count_voided(LcProgram *program, Datum lead, const LcLastMove *last, LcCounted *counted)
+{
+	LcLastMove	before;
+
+	if (last->to_status == NULL)
+		return;
+	counted->voids = true;
+	counted->voided_at = last->at;
+	counted->voided_from = last->from_status;
+	counted->voided_new = last->reached == NULL || !lc_reached_has(last->reached, last->to_status);
+	counted->voided_entered = !last->correction && !last->backfill;
+	counted->voided_left = counted->voided_entered && last->from_status != NULL &&
+		!(lc_history_get(program, lead, last->seq - 1, &before) && before.backfill);
+}
+
+/*
  * Append the lead's next move to its history.  "last" is its last move, or
  * NULL; "to" is LC_NO_STAGE for a removal.  On return, where there was a last
  * move, it is the one just made.
@@ -180,6 +201,8 @@ lc_record_move(LcProgram *program, TupleTableSlot *row, const LcLead *lead, LcLa
 	LcModel    *model = program->model;
 	LcMove		move = {0};
 	text	   *label = to >= 0 ? model->stages[to].label : NULL;
+	bool		corrects = strcmp(cause, "correction") == 0;
+	bool		found = strcmp(cause, "backfill") == 0;
 
 	move.lead = lead->key;
 	move.seq = seq;
@@ -194,6 +217,17 @@ lc_record_move(LcProgram *program, TupleTableSlot *row, const LcLead *lead, LcLa
 	move.behavior_score = lc_behavior_score(program, lead->key, at);
 	move.value = lc_expr_eval(program->value, row, &move.value_isnull);
 
+	move.counted.enters = label != NULL && !corrects && !found;
+	move.counted.leaves = has_last && last->to_status != NULL && !corrects && !found && !last->backfill;
+	move.counted.is_new = label != NULL &&
+		!(has_last && last->reached != NULL && lc_reached_has(last->reached, label));
+	if (has_last)
+	{
+		move.counted.reached_before = last->recorded;
+		move.counted.cycle_before = last->cycle;
+		if (corrects)
+			count_voided(program, lead->key, last, &move.counted);
+	}
 	if (!has_last)
 	{
 		last->cycle = 1;
@@ -217,7 +251,7 @@ lc_record_move(LcProgram *program, TupleTableSlot *row, const LcLead *lead, LcLa
 
 			move.from_status = last->to_status;
 			move.from_since = last->at;
-			new_cycle = strcmp(cause, "correction") != 0 &&
+			new_cycle = !corrects &&
 				(from < 0 || model->stages[from].rank == 0) && model->stages[to].rank > 0 && lc_model_touches_path(model, last->reached);
 		}
 		if (new_cycle)
@@ -247,7 +281,11 @@ lc_record_move(LcProgram *program, TupleTableSlot *row, const LcLead *lead, LcLa
 		lc_behavior_restart(program, lead->key, at);
 
 	last->seq = seq;
+	last->correction = corrects;
+	last->backfill = found;
+	last->from_status = move.from_status;
 	last->to_status = label;
 	last->at = at;
+	last->recorded = last->reached;
 }
 

@@ -64,7 +64,11 @@ enum
 	Anum_program_cohort,
 	Anum_program_on_illegal,
 	Anum_program_tz,
-	Anum_program_behavior
+	Anum_program_behavior,
+	Anum_program_flow,
+	Anum_program_overview,
+	Anum_program_funnel,
+	Anum_program_funnel_monthly
 };
 
 /* Columns of lifecycle.signal. */
@@ -469,6 +473,8 @@ build_program(Relation rel, HeapTuple row, TupleDesc desc, MemoryContext cxt)
 						program->name, format_type_be(program->status_type)),
 				 errdetail("A status column is an enum, text or character varying.")));
 
+	program->flow = DatumGetObjectId(heap_getattr(row, Anum_program_flow, desc, &isnull));
+	program->tz = cstring_to_text(program_text(row, desc, Anum_program_tz));
 	on_illegal = program_text(row, desc, Anum_program_on_illegal);
 	program->keep = strcmp(on_illegal, "keep") == 0;
 	for (int i = 0; i < lengthof(expressions); i++)
@@ -869,7 +875,7 @@ lifecycle_register_program(PG_FUNCTION_ARGS)
 {
 	static const Oid column_types[] = {
 		REGCLASSOID, TEXTOID, NAMEOID, NAMEOID, NAMEOID, REGCLASSOID, REGCLASSOID, BOOLOID,
-		TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID
+		TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, REGCLASSOID
 	};
 	Oid			types[lengthof(column_types)];
 	Datum		values[lengthof(column_types)];
@@ -886,8 +892,8 @@ lifecycle_register_program(PG_FUNCTION_ARGS)
 	}
 	lc_execute_as_extension("INSERT INTO lifecycle.program (lead_table, model, key, status_column, prefix,"
 						 " history, refused, status_added, entered, source, value, actor, reason, cohort,"
-						 " on_illegal, tz)"
-						 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
+						 " on_illegal, tz, flow)"
+						 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
 						 " RETURNING id",
 						 lengthof(column_types), types, values, nulls, SPI_OK_INSERT_RETURNING, &id);
 	PG_RETURN_DATUM(id);
@@ -939,7 +945,7 @@ lifecycle_program_changes(PG_FUNCTION_ARGS)
 	relid = DatumGetObjectId(heap_getattr(trigdata->tg_trigtuple, Anum_program_lead_table, desc, &isnull));
 	lc_require_owner(relid);
 	CacheInvalidateRelcacheByRelid(relid);
-	for (int attno = 1; attno <= Anum_program_behavior; attno++)
+	for (int attno = 1; attno <= Anum_program_funnel_monthly; attno++)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, attno - 1);
 		bool		oldnull;
@@ -1022,6 +1028,10 @@ lifecycle_tables_dropped(PG_FUNCTION_ARGS)
 	lc_execute_as_extension("SELECT p.lead_table FROM lifecycle.program p"
 						 " WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = p.history)"
 						 "    OR NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = p.refused)"
+						 "    OR NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = p.flow)"
+						 "    OR (p.overview IS NOT NULL AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = p.overview))"
+						 "    OR (p.funnel IS NOT NULL AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = p.funnel))"
+						 "    OR (p.funnel_monthly IS NOT NULL AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = p.funnel_monthly))"
 						 "    OR (p.behavior IS NOT NULL AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = p.behavior))"
 						 " LIMIT 1",
 						 0, NULL, NULL, NULL, SPI_OK_SELECT, &widowed);
