@@ -666,7 +666,9 @@ BEGIN
     END IF;
     PERFORM lifecycle.unregister_program(lead_table);
     -- what follows from the history is made anew by track()
-    EXECUTE format('DROP TABLE IF EXISTS %s', program.flow);
+    IF program.flow IS NOT NULL THEN
+        EXECUTE format('DROP TABLE IF EXISTS %s', program.flow);
+    END IF;
     -- what is kept no more is no sign of a restore under way
     EXECUTE (
         SELECT format('COMMENT ON COLUMN %s.lifecycle_seq IS %L', lead_table, 'The number of the lead''s last move. Left by lifecycle.untrack().')
