@@ -129,6 +129,10 @@ DECLARE
     starts timestamptz[] := '{}';
     start timestamptz := since;
     n int := 0;
+    -- the part of step that clocks measure, and that of the calendar
+    clock interval := make_interval(hours => extract(hour FROM step)::int, mins => extract(minute FROM step)::int,
+                                    secs => extract(microseconds FROM step) % 60000000 / 1000000);
+    days interval := step - clock;
 BEGIN
     IF since IS NULL OR until IS NULL OR NOT isfinite(since) OR NOT isfinite(until) THEN
         RAISE EXCEPTION 'since and until must be finite'
@@ -139,6 +143,7 @@ BEGIN
         RAISE EXCEPTION 'step must be positive, not "%"', coalesce(step::text, 'null')
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    PERFORM since AT TIME ZONE tz;      -- an error where there is no such zone
     WHILE start < until LOOP
         IF n = most THEN
             RAISE EXCEPTION 'more than % steps between % and %', most, since, until
@@ -146,8 +151,8 @@ BEGIN
         END IF;
         starts[n + 1] := start;
         n := n + 1;
-        -- by the calendar of the time zone: a day may have 23 or 25 hours
-        start := greatest(((since AT TIME ZONE tz) + n * step) AT TIME ZONE tz,
+        -- by the calendar of the time zone a day may have 23 or 25 hours; an hour is an hour
+        start := greatest(CASE days WHEN interval '0' THEN since ELSE ((since AT TIME ZONE tz) + n * days) AT TIME ZONE tz END + n * clock,
                           start + interval '1 microsecond');
     END LOOP;
     RETURN starts;

@@ -224,9 +224,9 @@ DECLARE
         UNION
         SELECT s.status FROM lifecycle.stage s WHERE s.model = model
         AND s.rank > (SELECT g.rank FROM lifecycle.stage g WHERE g.model = model AND g.status = to_status));
-    moves naive.move[] := ARRAY(SELECT m FROM naive.moves(history) m ORDER BY m.lead, m.seq);
-    population record;
+    moves naive.move[];
     move naive.move;
+    first naive.move;
     event interval;
     removal interval;
     lasted interval[] := '{}';
@@ -237,29 +237,32 @@ BEGIN
     n := 0;
     converted := 0;
     matured := 0;
-    FOR population IN
-        SELECT DISTINCT ON (m.lead) m.lead, m.seq, m.at, m.cause FROM unnest(moves) AS m
-        WHERE m.to_status = from_status AND NOT m.void
-        ORDER BY m.lead, m.seq
-    LOOP
-        CONTINUE WHEN population.at < since OR population.at >= until OR population.at > as_of OR population.cause = 'backfill';
+    FOR moves IN SELECT array_agg(m ORDER BY m.seq) FROM naive.moves(history) m GROUP BY m.lead LOOP
+        first := NULL;
         event := NULL;
         removal := NULL;
-        FOR move IN SELECT * FROM unnest(moves) AS m WHERE m.lead = population.lead AND m.seq > population.seq AND m.at <= as_of ORDER BY m.seq LOOP
-            IF move.to_status IS NULL AND event IS NULL AND removal IS NULL THEN
-                removal := move.at - population.at;
+        FOREACH move IN ARRAY moves LOOP
+            IF first.lead IS NULL THEN
+                IF move.to_status = from_status AND NOT move.void THEN
+                    first := move;
+                END IF;
+            ELSIF move.at > as_of THEN
+                EXIT;
+            ELSIF move.to_status IS NULL AND event IS NULL AND removal IS NULL THEN
+                removal := move.at - first.at;
             ELSIF move.to_status = ANY (goals) AND NOT move.void AND move.cause <> 'backfill' AND event IS NULL THEN
-                event := move.at - population.at;
+                event := move.at - first.at;
             END IF;
         END LOOP;
-        is_matured := as_of - population.at >= within;
+        CONTINUE WHEN first.lead IS NULL OR first.cause = 'backfill' OR first.at < since OR first.at >= until OR first.at > as_of;
+        is_matured := as_of - first.at >= within;
         n := n + 1;
         IF event IS NOT NULL AND (within IS NULL OR event <= within) THEN
             converted := converted + 1;
             matured_converted := matured_converted + is_matured::int;
         END IF;
         matured := matured + is_matured::int;
-        lasted := lasted || coalesce(removal, event, as_of - population.at);
+        lasted := lasted || coalesce(removal, event, as_of - first.at);
         ended := ended || (event IS NOT NULL AND removal IS NULL);
     END LOOP;
     rate := converted::double precision / nullif(n, 0);
