@@ -311,6 +311,19 @@ END;
 COMMENT ON FUNCTION lifecycle.can_adopt_behavior(regclass, oid, regtype) IS
 'Part of lifecycle.track_signal(), which see: whether the table is one of points that lifecycle.untrack() left.';
 
+CREATE FUNCTION lifecycle.can_replace_flow(flow regclass, owner oid) RETURNS boolean
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT EXISTS (SELECT FROM pg_catalog.pg_class c
+                   WHERE c.oid = flow AND c.relowner = owner AND c.relkind = 'r')
+       AND NOT EXISTS (SELECT FROM lifecycle.program p WHERE p.flow = can_replace_flow.flow)
+       AND lifecycle.has_columns(flow, '{span,kind,day,key,source,cohort,from_status,to_status,reached,n,n_new,n_again,n_left,n_entered}',
+               '{text,text,date,uuid,text,int4,text,text,_text,int8,int8,int8,int8,int8}');
+END;
+
+COMMENT ON FUNCTION lifecycle.can_replace_flow(regclass, oid) IS
+'Part of lifecycle.track(), which see: whether the table is a flow whose leads were dropped.';
+
 CREATE FUNCTION lifecycle.key_type(lead_table regclass, key name) RETURNS text
     LANGUAGE sql STABLE
 BEGIN ATOMIC
@@ -531,7 +544,7 @@ BEGIN
     ELSIF to_regclass(refused) IS NOT NULL AND NOT (
         adopts AND lifecycle.can_adopt_refused(to_regclass(refused), leads.relowner, key_type)) THEN
         taken := to_regclass(refused);
-    ELSE
+    ELSIF to_regclass(flow) IS NOT NULL AND NOT (adopts AND lifecycle.can_replace_flow(to_regclass(flow), leads.relowner)) THEN
         taken := to_regclass(flow);
     END IF;
     IF taken IS NOT NULL THEN
@@ -561,6 +574,8 @@ BEGIN
     END IF;
 
     PERFORM lifecycle.create_history(lead_table, key, prefix);
+    -- of leads that were dropped the flow is left; it is counted anew
+    EXECUTE format('DROP TABLE IF EXISTS %s', flow);
     PERFORM lifecycle.create_flow(lead_table, flow);
     id := lifecycle.register_program(lead_table, model, key, status_column, prefix,
                                      history::regclass, refused::regclass,
