@@ -29,31 +29,17 @@ $$;
 COMMENT ON FUNCTION lifecycle.readable_history(lifecycle.program) IS
 'Part of the reports: the history of a program, or 42501 with the GRANT that is missing.';
 
-CREATE FUNCTION lifecycle.funnel(
-    lead_table regclass, since timestamptz DEFAULT '-infinity', until timestamptz DEFAULT 'infinity',
-    mode text DEFAULT 'filled', cycle text DEFAULT 'ever', by text DEFAULT NULL)
+CREATE FUNCTION lifecycle.funnel_of_history(
+    lead_table regclass, since timestamptz, until timestamptz, mode text, cycle text, by text)
     RETURNS TABLE (segment text, status text, rank int, reached bigint, of_which_inferred bigint,
                    next_step_rate double precision, cumulative_rate double precision)
-    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
     program lifecycle.program := lifecycle.program_of(lead_table);
     history regclass := lifecycle.readable_history(program);
 BEGIN
-    IF mode IS NULL OR mode NOT IN ('filled', 'any', 'ordered') THEN
-        RAISE EXCEPTION 'mode must be "filled", "any" or "ordered", not "%"', coalesce(mode, 'null')
-            USING ERRCODE = 'invalid_parameter_value';
-    END IF;
-    IF cycle IS NULL OR cycle NOT IN ('ever', 'first', 'every') THEN
-        RAISE EXCEPTION 'cycle must be "ever", "first" or "every", not "%"', coalesce(cycle, 'null')
-            USING ERRCODE = 'invalid_parameter_value';
-    END IF;
-    IF by NOT IN ('source', 'cohort') THEN
-        RAISE EXCEPTION 'by must be "source", "cohort" or null, not "%"', by
-            USING ERRCODE = 'invalid_parameter_value';
-    END IF;
-
     RETURN QUERY EXECUTE format($q$
         WITH stages AS (
             SELECT s.status, s.rank,
@@ -108,9 +94,19 @@ BEGIN
         CASE cycle WHEN 'every' THEN 'm.cycle_since' ELSE 'm.entered_at' END,
         CASE cycle WHEN 'first' THEN 'AND m.cycle = 1' ELSE '' END,
         CASE WHEN by IS NULL THEN 'SELECT NULL::text AS segment' ELSE 'SELECT DISTINCT u.segment FROM units u' END)
-    USING program.model, coalesce(since, '-infinity'), coalesce(until, 'infinity'), mode;
+    USING program.model, since, until, mode;
 END
 $$;
+
+COMMENT ON FUNCTION lifecycle.funnel_of_history(regclass, timestamptz, timestamptz, text, text, text) IS
+'Part of lifecycle.funnel(), which see: the same, counted in the history. Errors: 55000 not tracked, 42501 no SELECT on the history.';
+
+CREATE FUNCTION lifecycle.funnel(
+    lead_table regclass, since timestamptz DEFAULT '-infinity', until timestamptz DEFAULT 'infinity',
+    mode text DEFAULT 'filled', cycle text DEFAULT 'ever', by text DEFAULT NULL)
+    RETURNS TABLE (segment text, status text, rank int, reached bigint, of_which_inferred bigint,
+                   next_step_rate double precision, cumulative_rate double precision)
+    LANGUAGE c STABLE ROWS 20 AS 'MODULE_PATHNAME', 'lifecycle_funnel';
 
 COMMENT ON FUNCTION lifecycle.funnel(regclass, timestamptz, timestamptz, text, text, text) IS
 'How far the leads of the table came.
@@ -119,7 +115,16 @@ mode: ''filled'' counts a stage that the lead passed over on its way further (of
 cycle: ''ever'' counts each lead once with all it ever reached, ''first'' with what its first cycle reached, ''every'' counts each cycle.
 by: ''source'' or ''cohort'' of the first entry; NULL: one segment, named NULL, with all.
 Result: segment (''(none)'' where the lead has none); status; rank on the path, NULL for detours, which are counted as visited; reached; of_which_inferred; next_step_rate = reached / reached at the stage before; cumulative_rate = reached / reached at the first stage; a rate over 0 is NULL. Visits that a correction voided are not counted.
+Answered from <prefix>_flow where since and until begin days of the program''s time zone, and from the history where they do not, where mode is ''ordered'', and by source where there are more than 64. Needs SELECT on <prefix>_funnel, or on the flow or history; what the history answers, on that.
 Errors: 55000 not tracked, 42501 no SELECT on the history, 22023 a wrong mode, cycle or by.';
+
+CREATE FUNCTION lifecycle.funnel_of_flow(lead_table regclass)
+    RETURNS TABLE (segment text, status text, rank int, reached bigint, of_which_inferred bigint,
+                   next_step_rate double precision, cumulative_rate double precision)
+    LANGUAGE c STABLE ROWS 200 AS 'MODULE_PATHNAME', 'lifecycle_funnel_of_flow';
+
+COMMENT ON FUNCTION lifecycle.funnel_of_flow(regclass) IS
+'What <prefix>_funnel shows: lifecycle.funnel() over all time, in total (segment NULL) and by source, from the flow alone. Beyond 64 sources the others are put together as ''(other)''. Errors: 55000 not tracked, 42501 no SELECT on the view, the flow or the history.';
 
 CREATE FUNCTION lifecycle.buckets(since timestamptz, until timestamptz, step interval, tz text) RETURNS timestamptz[]
     LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
@@ -162,18 +167,15 @@ $$;
 COMMENT ON FUNCTION lifecycle.buckets(timestamptz, timestamptz, interval, text) IS
 'Part of the reports: the starts of the steps from since to until, by the calendar of the time zone.';
 
-CREATE FUNCTION lifecycle.flow(
-    lead_table regclass, since timestamptz, until timestamptz,
-    step interval DEFAULT '1 day', tz text DEFAULT NULL)
+CREATE FUNCTION lifecycle.steps_of_history(lead_table regclass, starts timestamptz[], until timestamptz)
     RETURNS TABLE (bucket timestamptz, status text, rank int, opening bigint, inflow bigint, inflow_new bigint,
                    inflow_again bigint, outflow bigint, closing bigint)
-    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
     program lifecycle.program := lifecycle.program_of(lead_table);
     history regclass := lifecycle.readable_history(program);
-    starts timestamptz[] := lifecycle.buckets(since, until, step, coalesce(tz, program.tz));
 BEGIN
     RETURN QUERY EXECUTE format($q$
         WITH moves AS (
@@ -220,8 +222,64 @@ BEGIN
 END
 $$;
 
+COMMENT ON FUNCTION lifecycle.steps_of_history(regclass, timestamptz[], timestamptz) IS
+'Part of lifecycle.flow(), which see: the same, counted in the history. starts: when each step begins; until: when the last ends. Errors: 55000 not tracked, 42501 no SELECT on the history.';
+
+CREATE FUNCTION lifecycle.flow(
+    lead_table regclass, since timestamptz, until timestamptz,
+    step interval DEFAULT '1 day', tz text DEFAULT NULL)
+    RETURNS TABLE (bucket timestamptz, status text, rank int, opening bigint, inflow bigint, inflow_new bigint,
+                   inflow_again bigint, outflow bigint, closing bigint)
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'lifecycle_flow';
+
 COMMENT ON FUNCTION lifecycle.flow(regclass, timestamptz, timestamptz, interval, text) IS
 'Who came and went: for each step of [since, until) and each status, closing = opening + inflow - outflow, exactly.
 step: the length of a bucket, by the calendar of the time zone tz (by default the program''s).
 Result: bucket, its start; status; rank, NULL for detours and for statuses that the model no longer has; opening, leads inside just before the bucket; inflow, visits that begin in it, of which inflow_new for the first time of the lead and inflow_again not; outflow, visits that end in it; closing, leads inside just before its end. A visit of no length counts once in and once out; one that a correction voided is neither new nor again.
 Errors: 55000 not tracked, 42501 no SELECT on the history, 22023 bounds that are not finite or a step that is not positive, 54000 more than 100000 steps.';
+
+CREATE FUNCTION lifecycle.conversion_of_history(program lifecycle.program, history regclass, since timestamptz, until timestamptz)
+    RETURNS TABLE (from_status text, to_status text, moves bigint, period_rate double precision, exit_share double precision)
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off
+AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY EXECUTE format($q$
+        WITH counted AS (
+            SELECT h.from_status, h.to_status,
+                   before.cause IS DISTINCT FROM 'backfill' AND h.from_status IS NOT NULL AS leaves
+            FROM %1$s h
+            LEFT JOIN LATERAL (SELECT b.cause FROM %1$s b WHERE b.lead = h.lead AND b.seq = h.seq - 1) AS before ON true
+            LEFT JOIN LATERAL (SELECT a.cause FROM %1$s a WHERE a.lead = h.lead AND a.seq = h.seq + 1) AS after ON true
+            WHERE h.at >= $2 AND h.at < $3 AND h.cause NOT IN ('correction', 'backfill')
+              AND after.cause IS DISTINCT FROM 'correction'
+        ), entered AS (
+            SELECT c.to_status AS status, count(*) AS n FROM counted c GROUP BY c.to_status
+        ), passages AS (
+            SELECT c.from_status, c.to_status, count(*) AS n FROM counted c WHERE c.leaves GROUP BY c.from_status, c.to_status
+        )
+        SELECT p.from_status, p.to_status, p.n, p.n / e.n::double precision,
+               p.n / (sum(p.n) OVER (PARTITION BY p.from_status))::double precision
+        FROM passages p
+        LEFT JOIN entered e ON e.status = p.from_status
+        LEFT JOIN lifecycle.stage f ON f.model = $1 AND f.status = p.from_status
+        LEFT JOIN lifecycle.stage t ON t.model = $1 AND t.status = p.to_status
+        ORDER BY f.rank, p.from_status COLLATE "C", p.to_status IS NULL, t.rank, p.to_status COLLATE "C"$q$, history)
+    USING program.model, since, until;
+END
+$$;
+
+COMMENT ON FUNCTION lifecycle.conversion_of_history(lifecycle.program, regclass, timestamptz, timestamptz) IS
+'Part of lifecycle.conversion(), which see: the same, counted in the history.';
+
+CREATE FUNCTION lifecycle.conversion(
+    lead_table regclass, since timestamptz DEFAULT '-infinity', until timestamptz DEFAULT 'infinity')
+    RETURNS TABLE (from_status text, to_status text, moves bigint, period_rate double precision, exit_share double precision)
+    LANGUAGE c STABLE ROWS 50 AS 'MODULE_PATHNAME', 'lifecycle_conversion';
+
+COMMENT ON FUNCTION lifecycle.conversion(regclass, timestamptz, timestamptz) IS
+'Where the leads of each status went in [since, until).
+Result: from_status; to_status, NULL for removals; moves from the one to the other in the period; period_rate = moves / inflow of from_status in the period: the people above and below differ, and it can exceed 1; exit_share = moves / all that left from_status in the period, which sums to 1. A rate over 0 is NULL. By rank, detours by name, removals last.
+Of a visit that a correction voided neither the move that opened it nor the correction counts, above or below. Moves that lifecycle.backfill() guessed are no conversion, nor is leaving a visit that it opened.
+Answered from <prefix>_flow where since and until begin days of the program''s time zone, else from the history. Needs SELECT on <prefix>_funnel, or on the flow or history; what the history answers, on that.
+Errors: 55000 not tracked, 42501 no SELECT on the history.';

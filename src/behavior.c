@@ -31,72 +31,14 @@
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/float.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/plancache.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
 #include "utils/ruleutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
-
-/*
- * Plan the statement for tables that will grow: what is found by its key while a
- * table is small is to be found by it ever after.
- */
-static void
-plan_for_growth(SPIPlanPtr statement)
-{
-	int			level = NewGUCNestLevel();
-	CachedPlan *plan;
-
-	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	plan = SPI_plan_get_cached_plan(statement);
-	if (plan != NULL)
-		ReleaseCachedPlan(plan, CurrentResourceOwner);
-	AtEOXact_GUC(false, level);
-}
-
-/*
- * Run a statement of the program as the given role, on what is committed now.
- * SPI is connected; the result is in SPI_tuptable.
- */
-uint64
-lc_behavior_execute(LcProgram *program, LcPlan plan, const char *sql, Oid owner, int nargs,
-					Oid *types, Datum *values)
-{
-	Snapshot	snapshot;
-	Oid			userid;
-	int			sec_context;
-	int			result;
-
-	GetUserIdAndSecContext(&userid, &sec_context);
-	SetUserIdAndSecContext(owner, sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
-	if (program->plans[plan] == NULL)
-	{
-		SPIPlanPtr	prepared = SPI_prepare_cursor(sql, nargs, types, CURSOR_OPT_GENERIC_PLAN);
-
-		if (prepared == NULL)
-			elog(ERROR, "could not prepare \"%s\": %s", sql, SPI_result_code_string(SPI_result));
-		if (SPI_keepplan(prepared) != 0)
-			elog(ERROR, "could not keep a plan");
-		program->plans[plan] = prepared;
-		plan_for_growth(prepared);
-	}
-	else if (!SPI_plan_is_valid(program->plans[plan]))
-		plan_for_growth(program->plans[plan]);
-	CommandCounterIncrement();
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	result = SPI_execute_snapshot(program->plans[plan], values, NULL, snapshot, InvalidSnapshot,
-								  false, true, 0);
-	if (result < 0)
-		elog(ERROR, "could not execute \"%s\": %s", sql, SPI_result_code_string(result));
-	UnregisterSnapshot(snapshot);
-	SetUserIdAndSecContext(userid, sec_context);
-	return SPI_processed;
-}
 
 static char *
 table_name(LcProgram *program)
@@ -514,7 +456,7 @@ lc_behavior_write(LcProgram *program, Datum *leads, LcBehavior **behaviors, int 
 														sizeof(float8), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 	values[B_SINCE] = PointerGetDatum(construct_array(columns[B_SINCE], rows, TIMESTAMPTZOID, sizeof(TimestampTz),
 													  FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	lc_behavior_execute(program, LC_PLAN_WRITE,
+	lc_plan_execute(program, LC_PLAN_WRITE,
 						program->plans[LC_PLAN_WRITE] ? NULL :
 						psprintf("INSERT INTO %s AS b (lead, half_life, points, at, heat, since)"
 								 " SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),"
@@ -535,13 +477,13 @@ lc_behavior_hold(LcProgram *program, Datum *leads, int n)
 	Oid			type = get_array_type(program->key_type);
 	Datum		value = PointerGetDatum(lc_key_array(program, leads, n));
 
-	lc_behavior_execute(program, LC_PLAN_BEGIN,
+	lc_plan_execute(program, LC_PLAN_BEGIN,
 						program->plans[LC_PLAN_BEGIN] ? NULL :
 						psprintf("INSERT INTO %s (lead, half_life, points, at)"
 								 " SELECT u.u, '0', 0, pg_catalog.now() FROM pg_catalog.unnest($1) AS u"
 								 " ON CONFLICT (lead, half_life) DO NOTHING", table_name(program)),
 						program->owner, 1, &type, &value);
-	lc_behavior_execute(program, LC_PLAN_HOLD,
+	lc_plan_execute(program, LC_PLAN_HOLD,
 						program->plans[LC_PLAN_HOLD] ? NULL :
 						psprintf("SELECT FROM %s b WHERE %s AND b.half_life OPERATOR(pg_catalog.=) '0'::pg_catalog.interval"
 								 " ORDER BY b.lead FOR NO KEY UPDATE",

@@ -149,7 +149,7 @@ lc_effect_move(LcProgram *program, Datum lead, const LcRule *rule)
 	types[1] = program->status_type;
 	values[1] = lc_program_status(program, rule->stage);
 	lc_history_announce(program, LC_SIGNAL, rule->name);
-	n = lc_behavior_execute(program, LC_PLAN_MOVE,
+	n = lc_plan_execute(program, LC_PLAN_MOVE,
 							program->plans[LC_PLAN_MOVE] ? NULL :
 							psprintf("UPDATE %s SET %s = $2 WHERE %s", program->name,
 									 quote_identifier(get_attname(program->root, program->status, false)),

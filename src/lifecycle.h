@@ -291,6 +291,7 @@ typedef enum LcPlan
 	LC_PLAN_RESTART,
 	LC_PLAN_MOVE,
 	LC_PLAN_SIGNALS,
+	LC_PLAN_FLOW,
 	LC_PLANS
 } LcPlan;
 
@@ -309,6 +310,7 @@ struct LcProgram
 	Oid			history;
 	Oid			refused;
 	Oid			flow;
+	Oid			funnel;			/* the materialized view, or InvalidOid */
 	text	   *tz;				/* the time zone whose days the flow counts by */
 	LcDays	   *days;			/* those that flow.c looked up */
 	char	   *name;			/* the tracked table, qualified, for messages */
@@ -399,6 +401,12 @@ extern bool lc_follow_is_rewriting(void);
 extern void lc_follow_execute(const char *sql, int nargs, Oid *types, Datum *values, int expected);
 extern void lc_follow_end_subtransaction(bool commit, SubTransactionId mine, SubTransactionId parent);
 extern void lc_follow_end_transaction(void);
+
+/* ---- plan.c: statements that are prepared once for a program ---- */
+
+extern void lc_plan_prepare(LcProgram *program, LcPlan plan, const char *sql, int nargs, Oid *types);
+extern uint64 lc_plan_execute(LcProgram *program, LcPlan plan, const char *sql, Oid owner, int nargs,
+							  Oid *types, Datum *values);
 
 /* ---- key.c: the keys of leads ---- */
 
@@ -667,8 +675,6 @@ extern LcBehavior *lc_behavior_read(LcProgram *program, Datum *leads, int n);
 extern void lc_behavior_write(LcProgram *program, Datum *leads, LcBehavior **behaviors, int n);
 extern void lc_behavior_hold(LcProgram *program, Datum *leads, int n);
 extern void lc_behavior_restart(LcProgram *program, Datum lead, TimestampTz at);
-extern uint64 lc_behavior_execute(LcProgram *program, LcPlan plan, const char *sql, Oid owner, int nargs,
-								  Oid *types, Datum *values);
 
 /* ---- signal.c, walk.c, effect.c: what signals mean for leads ---- */
 

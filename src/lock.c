@@ -93,7 +93,7 @@ lock_by_statement(LcProgram *program, Datum *keys, int n, HeapTuple *rows)
 		sql = psprintf("SELECT %s FROM %s %s WHERE %s ORDER BY %s FOR NO KEY UPDATE", alias, program->name, alias,
 					   lc_key_condition(program, key, "ANY ($1)"), key);
 	}
-	found = lc_behavior_execute(program, LC_PLAN_LOCK, sql, program->owner, 1, &type, &value);
+	found = lc_plan_execute(program, LC_PLAN_LOCK, sql, program->owner, 1, &type, &value);
 	for (uint64 r = 0; r < found; r++)
 	{
 		HeapTuple	row = palloc(sizeof(HeapTupleData));

@@ -474,6 +474,9 @@ build_program(Relation rel, HeapTuple row, TupleDesc desc, MemoryContext cxt)
 				 errdetail("A status column is an enum, text or character varying.")));
 
 	program->flow = DatumGetObjectId(heap_getattr(row, Anum_program_flow, desc, &isnull));
+	program->funnel = DatumGetObjectId(heap_getattr(row, Anum_program_funnel, desc, &isnull));
+	if (isnull)
+		program->funnel = InvalidOid;
 	program->tz = cstring_to_text(program_text(row, desc, Anum_program_tz));
 	on_illegal = program_text(row, desc, Anum_program_on_illegal);
 	program->keep = strcmp(on_illegal, "keep") == 0;

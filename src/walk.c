@@ -49,7 +49,7 @@ lc_signal_walk(LcProgram *program, Oid signal_table, Datum lead, LcSignalCallbac
 		sql = psprintf("SELECT %s FROM %s %s WHERE %s", alias, signal->name, alias,
 					   lc_key_condition(program, psprintf("%s.%s", alias, signal->lead->source), "ANY ($1)"));
 	}
-	n = lc_behavior_execute(signal, LC_PLAN_SIGNALS, sql, signal->owner, 1, &type, &value);
+	n = lc_plan_execute(signal, LC_PLAN_SIGNALS, sql, signal->owner, 1, &type, &value);
 	rows = SPI_tuptable;
 	slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
 	for (uint64 i = 0; i < n; i++)
