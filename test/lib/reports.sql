@@ -134,14 +134,12 @@ $$;
 CREATE FUNCTION naive.flow(history regclass, model text, since timestamptz, until timestamptz, step interval DEFAULT '1 day', tz text DEFAULT 'UTC')
     RETURNS TABLE (bucket timestamptz, status text, rank int, opening bigint, inflow bigint, inflow_new bigint,
                    inflow_again bigint, outflow bigint, closing bigint)
-    LANGUAGE sql VOLATILE
+    LANGUAGE sql VOLATILE SET jit = off
 AS $$
-    WITH moves AS MATERIALIZED (
-        SELECT * FROM naive.moves(history)
-    ), visits AS MATERIALIZED (
+    WITH visits AS MATERIALIZED (
         SELECT m.to_status AS status, m.at AS t_in, m.left_at AS t_out, m.void,
-               EXISTS (SELECT FROM moves e WHERE e.lead = m.lead AND e.seq < m.seq AND e.to_status = m.to_status AND NOT e.void) AS again
-        FROM moves m
+               coalesce(bool_or(NOT m.void) OVER (PARTITION BY m.lead, m.to_status ORDER BY m.seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), false) AS again
+        FROM naive.moves(history) m
         WHERE m.to_status IS NOT NULL
     ), statuses AS (
         SELECT s.status, s.rank FROM lifecycle.stage s WHERE s.model = flow.model
