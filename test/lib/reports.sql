@@ -5,7 +5,8 @@
 --
 -- They take the history and the name of the model where the extension's take the
 -- lead table, and give the same columns. Statuses that the model does not have
--- are in flow(), and there in every bucket, and in conversion().
+-- are in flow(), and there in every bucket, and in conversion(). jit is off: for
+-- a few thousand rows the server would compile longer than it counts.
 
 CREATE SCHEMA naive;
 
@@ -17,7 +18,7 @@ CREATE TYPE naive.move AS (
     from_guessed boolean, entered timestamptz, source text, cohort text);
 
 CREATE FUNCTION naive.moves(history regclass) RETURNS SETOF naive.move
-    LANGUAGE plpgsql STABLE
+    LANGUAGE plpgsql STABLE SET jit = off
 AS $$
 BEGIN
     RETURN QUERY EXECUTE format($q$
@@ -76,7 +77,7 @@ CREATE FUNCTION naive.funnel(
     mode text DEFAULT 'filled', cycle text DEFAULT 'ever', by text DEFAULT NULL)
     RETURNS TABLE (segment text, status text, rank int, reached bigint, of_which_inferred bigint,
                    next_step_rate double precision, cumulative_rate double precision)
-    LANGUAGE sql STABLE
+    LANGUAGE sql STABLE SET jit = off
 AS $$
     WITH units AS (
         SELECT CASE by WHEN 'source' THEN coalesce(m.source, '(none)') WHEN 'cohort' THEN coalesce(m.cohort, '(none)') END AS segment,
@@ -166,7 +167,7 @@ $$;
 -- when it closes; nor the two moves of a mistake.
 CREATE FUNCTION naive.conversion(history regclass, model text, since timestamptz, until timestamptz)
     RETURNS TABLE (from_status text, to_status text, moves bigint, period_rate double precision, exit_share double precision)
-    LANGUAGE sql STABLE
+    LANGUAGE sql STABLE SET jit = off
 AS $$
     WITH moves AS MATERIALIZED (
         SELECT * FROM naive.moves(history) m
@@ -191,7 +192,7 @@ $$;
 -- still at risk when others were lost from sight.
 CREATE FUNCTION naive.survival(lasted interval[], ended boolean[], upto interval)
     RETURNS TABLE (t interval, over numeric, under numeric)
-    LANGUAGE plpgsql IMMUTABLE
+    LANGUAGE plpgsql IMMUTABLE SET jit = off
 AS $$
 DECLARE
     at_risk bigint;
@@ -213,7 +214,7 @@ CREATE FUNCTION naive.entry_conversion(
     history regclass, model text, from_status text, to_status text, since timestamptz, until timestamptz,
     within interval DEFAULT NULL, as_of timestamptz DEFAULT now())
     RETURNS TABLE (n bigint, converted bigint, matured bigint, rate double precision, matured_rate double precision, km_rate double precision)
-    LANGUAGE plpgsql STABLE
+    LANGUAGE plpgsql STABLE SET jit = off
 AS $$
 #variable_conflict use_variable
 DECLARE
@@ -278,7 +279,7 @@ $$;
 
 CREATE FUNCTION naive.time_in_status(history regclass, model text, since timestamptz, until timestamptz, as_of timestamptz DEFAULT now())
     RETURNS TABLE (status text, rank int, completed bigint, inside bigint, mean interval, p50 interval, p75 interval, p90 interval, km_median interval)
-    LANGUAGE sql STABLE
+    LANGUAGE sql STABLE SET jit = off
 AS $$
     WITH visits AS (
         SELECT m.to_status AS status, least(m.left_at, as_of) - m.at AS lasted,
