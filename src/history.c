@@ -656,7 +656,8 @@ lc_history_append(LcProgram *program, const LcMove *move)
 		if (frame != NULL)
 			frame->busy = true;
 		flow = lc_flow_begin(program);
-		lc_flow_count(flow, program, move);
+		if (lc_count_flow)
+			lc_flow_count(flow, program, move);
 		insert_moves(h, &slot, 1);
 		lc_flow_write(flow);
 		lc_flow_clear(flow);
@@ -689,7 +690,8 @@ lc_history_append(LcProgram *program, const LcMove *move)
 		frame->flow = lc_flow_begin(program);
 		MemoryContextSwitchTo(old);
 	}
-	lc_flow_count(frame->flow, program, move);
+	if (lc_count_flow)
+		lc_flow_count(frame->flow, program, move);
 	frame->nrows++;
 	if (TTS_IS_BUFFERTUPLE(slot))
 		frame->bytes += ((BufferHeapTupleTableSlot *) slot)->base.tuple->t_len;

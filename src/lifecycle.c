@@ -52,6 +52,7 @@ static TransactionSetting setting_on_illegal = {"lifecycle.on_illegal"};
 static bool loading = false;
 
 bool		lc_batch_history = true;
+bool		lc_count_flow = true;
 uint64		lc_config_generation = 1;
 
 /* The configuration tables that something compiled was read from. */
@@ -349,6 +350,10 @@ _PG_init(void)
 							   check_on_illegal, assign_on_illegal);
 	loading = false;
 
+	DefineCustomBoolVariable("lifecycle.count_flow",
+							 "Counts moves in the flow that reports sum.",
+							 "Off, <prefix>_flow falls behind the history until lifecycle.rebuild_flow() is called.",
+							 &lc_count_flow, true, PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("lifecycle.batch_history",
 							 "Writes the history of a statement in batches.",
 							 "Off, each move is written by itself, with the same result.",

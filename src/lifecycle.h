@@ -33,6 +33,7 @@
  */
 extern uint64 lc_config_generation;
 extern bool lc_batch_history;
+extern bool lc_count_flow;
 
 extern const char *lc_setting_at(void);
 extern const char *lc_setting_actor(void);
