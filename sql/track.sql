@@ -575,7 +575,9 @@ BEGIN
 
     PERFORM lifecycle.create_history(lead_table, key, prefix);
     -- of leads that were dropped the flow is left; it is counted anew
-    EXECUTE format('DROP TABLE IF EXISTS %s', flow);
+    IF to_regclass(flow) IS NOT NULL THEN
+        EXECUTE format('DROP TABLE %s', flow);
+    END IF;
     PERFORM lifecycle.create_flow(lead_table, flow);
     id := lifecycle.register_program(lead_table, model, key, status_column, prefix,
                                      history::regclass, refused::regclass,
