@@ -22,7 +22,7 @@ SRC_HEADERS = $(wildcard src/*.h)
 # The install script is made of these parts, in this order.
 SQL_PARTS  = $(addprefix sql/, schema.sql model.sql program.sql rule.sql pattern.sql lead.sql signal.sql score.sql \
              history.sql flow.sql partition.sql follow.sql track.sql operation.sql explain.sql import.sql report.sql survival.sql \
-             verify.sql privilege.sql)
+             view.sql refresh.sql verify.sql privilege.sql)
 SQL_SCRIPT = sql/$(EXTENSION)--$(EXTVERSION).sql
 
 DATA       = $(wildcard sql/$(EXTENSION)--*--*.sql)

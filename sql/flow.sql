@@ -137,6 +137,8 @@ DECLARE
     program lifecycle.program := lifecycle.program_of(lead_table);
     counts bigint;
 BEGIN
+    -- before the tables, as lifecycle.refresh() does
+    PERFORM lifecycle.lock_flow(program.id);
     -- nobody moves a lead while it is counted
     EXECUTE format('LOCK TABLE %s, %s IN SHARE ROW EXCLUSIVE MODE', program.history, program.flow);
     EXECUTE format('DELETE FROM %s', program.flow);

@@ -114,11 +114,6 @@ BEGIN
         RETURN program.behavior;
     END IF;
     SELECT * INTO leads FROM pg_class c WHERE c.oid = program.lead_table;
-    IF octet_length(program.prefix || '_behavior') > 63 THEN
-        RAISE EXCEPTION 'name "%" is too long', program.prefix || '_behavior'
-            USING ERRCODE = 'name_too_long',
-                  HINT = format('Give table "%s" a shorter prefix: lifecycle.untrack() and lifecycle.track(..., prefix => ''...'') with its history renamed accordingly.', program.lead_table);
-    END IF;
     SELECT format('%I.%I', n.nspname, program.prefix || '_behavior') INTO behavior
     FROM pg_namespace n WHERE n.oid = leads.relnamespace;
     IF to_regclass(behavior) IS NOT NULL THEN
@@ -267,6 +262,12 @@ BEGIN
     END IF;
     behavior := lifecycle.create_behavior(program);
     id := lifecycle.register_signal(signal_table, lead_table, behavior, lead_expression, coalesce(at, 'lifecycle_at'));
+    IF program.behavior IS NULL THEN
+        -- the view shows the scores now, to whoever may read it
+        PERFORM lifecycle.copy_grants(lead_table, behavior);
+        program := lifecycle.program_of(lead_table);
+        PERFORM lifecycle.put_overview(program, program.overview::text) WHERE program.overview IS NOT NULL;
+    END IF;
 
     -- From here on the signal table is locked.
     IF at IS NULL THEN

@@ -525,8 +525,9 @@ BEGIN
         RETURN;
     END IF;
 
-    IF octet_length(prefix || '_history') > 63 THEN
-        RAISE EXCEPTION 'name "%" is too long', prefix || '_history'
+    -- the longest of the names
+    IF octet_length(prefix || '_funnel_monthly') > 63 THEN
+        RAISE EXCEPTION 'name "%" is too long', prefix || '_funnel_monthly'
             USING ERRCODE = 'name_too_long', HINT = 'Give a shorter one: prefix => ''...''.';
     END IF;
     has_status := lifecycle.check_status_column(lead_table, status_column, model);
@@ -546,6 +547,12 @@ BEGIN
         taken := to_regclass(refused);
     ELSIF to_regclass(flow) IS NOT NULL AND NOT (adopts AND lifecycle.can_replace_flow(to_regclass(flow), leads.relowner)) THEN
         taken := to_regclass(flow);
+    ELSE
+        SELECT to_regclass(v.name) INTO taken
+        FROM lifecycle.view_names(lead_table, prefix) AS n
+        CROSS JOIN LATERAL unnest(ARRAY[n.overview, n.funnel, n.funnel_monthly]) AS v (name)
+        WHERE to_regclass(v.name) IS NOT NULL AND NOT (adopts AND lifecycle.can_replace_view(to_regclass(v.name), leads.relowner))
+        LIMIT 1;
     END IF;
     IF taken IS NOT NULL THEN
         RAISE EXCEPTION 'relation "%" already exists', taken
@@ -575,6 +582,10 @@ BEGIN
 
     PERFORM lifecycle.create_history(lead_table, key, prefix);
     -- of leads that were dropped the flow is left; it is counted anew
+<<<<<<< HEAD
+=======
+    PERFORM lifecycle.drop_view(to_regclass(n.funnel_monthly)) FROM lifecycle.view_names(lead_table, prefix) AS n;
+>>>>>>> 4d10082 (Put the funnel, its months and where each lead is beside the leads; refresh them)
     IF to_regclass(flow) IS NOT NULL THEN
         EXECUTE format('DROP TABLE %s', flow);
     END IF;
@@ -612,6 +623,7 @@ BEGIN
     PERFORM lifecycle.put_update_trigger(lead_table);
     EXECUTE format('CREATE TRIGGER lifecycle_after_delete AFTER DELETE ON %s
                     FOR EACH ROW EXECUTE FUNCTION lifecycle.lead_after_row(%L)', lead_table, id);
+    PERFORM lifecycle.create_views(lead_table);
 END
 $$;
 
@@ -638,12 +650,12 @@ BEGIN ATOMIC
 END;
 
 COMMENT ON FUNCTION lifecycle.track(regclass, text, name, name, name, text, text, text, text, text, text, text, text) IS
-'Puts a table of leads under a lifecycle: every later INSERT, UPDATE, DELETE, COPY, MERGE and TRUNCATE is judged by the model and recorded in <prefix>_history. Existing rows are not touched; their leads enter with their first write or by backfill.
+'Puts a table of leads under a lifecycle: every later INSERT, UPDATE, DELETE, COPY, MERGE and TRUNCATE is judged by the model and recorded in <prefix>_history. <prefix>_lifecycle shows where each lead is; <prefix>_funnel and <prefix>_funnel_monthly are materialized views that lifecycle.refresh() brings up to date; whoever may read the whole lead table may read these. Existing rows are not touched; their leads enter with their first write or by backfill.
 lead_table: a plain or a partitioned table, of which the caller is owner; not a partition.
 model: a row of lifecycle.model.
 key: a column that is unique, not deferrable, and NOT NULL; by default the primary key.
 status_column: an enum, text or character varying column; by default lifecycle_status, which is added.
-prefix: what the names of the history and the table of refused moves begin with; by default the table''s name.
+prefix: what the names of the history, the views and the other tables begin with; by default the table''s name.
 entered (timestamptz), source (text), value (numeric), actor (text), reason (text), cohort (int): SQL expressions over one row, without subqueries, aggregates and volatile functions.
 on_illegal: "error", or "keep" to write the row, keep the status and note the move in <prefix>_refused.
 tz: the time zone whose days the reports use.
@@ -684,6 +696,7 @@ BEGIN
     PERFORM lifecycle.unregister_program(lead_table);
     -- what follows from the history is made anew by track()
     IF program.flow IS NOT NULL THEN
+        PERFORM lifecycle.drop_view(v.view) FROM unnest(ARRAY[program.overview, program.funnel_monthly, program.funnel]) AS v (view);
         EXECUTE format('DROP TABLE IF EXISTS %s', program.flow);
     END IF;
     -- what is kept no more is no sign of a restore under way
@@ -702,4 +715,4 @@ END
 $$;
 
 COMMENT ON FUNCTION lifecycle.untrack(regclass, boolean) IS
-'Makes the table an ordinary one again: triggers, registration and rules go, those of its signal tables as well, as by lifecycle.untrack_signal(); columns, history, behaviour and the table of refused moves stay, and lifecycle.track() and lifecycle.track_signal() take them up again. drop_data => true drops them, too, except for a status column that was there before. The caller must own the table and its signal tables. Errors: 42501 not the owner, 55000 not tracked.';
+'Makes the table an ordinary one again: triggers, registration and rules go, those of its signal tables as well, as by lifecycle.untrack_signal(); the views and what reports sum, which follow from the history, go; columns, history, behaviour and the table of refused moves stay, and lifecycle.track() and lifecycle.track_signal() take them up again and make the rest anew. drop_data => true drops them, too, except for a status column that was there before. The caller must own the table and its signal tables. Errors: 42501 not the owner, 55000 not tracked, 2BP01 something of a user depends on one of the views.';

@@ -125,8 +125,8 @@ FROM (VALUES
     ($$'taken4'$$, '42710: trigger "zz_lifecycle_before_row" for relation "taken4" already exists'),
     ($$'taken1', prefix => 'taken3'$$, '42P07: relation "public.taken3_history" already exists|DETAIL: It is not a history that lifecycle.untrack() of public.taken1 left.|HINT: Choose other names with prefix => ''...''.'),
     ($$'a_name_of_sixty_bytes_that_leaves_no_room_for_a_longer_one_xx'$$,
-        '42622: name "a_name_of_sixty_bytes_that_leaves_no_room_for_a_longer_one_xx_history" is too long|HINT: Give a shorter one: prefix => ''...''.'),
-    ($$'leads', prefix => repeat('ü', 28)$$, '42622: name "üüüüüüüüüüüüüüüüüüüüüüüüüüüü_history" is too long|HINT: Give a shorter one: prefix => ''...''.'),
+        '42622: name "a_name_of_sixty_bytes_that_leaves_no_room_for_a_longer_one_xx_funnel_monthly" is too long|HINT: Give a shorter one: prefix => ''...''.'),
+    ($$'leads', prefix => repeat('ü', 28)$$, '42622: name "üüüüüüüüüüüüüüüüüüüüüüüüüüüü_funnel_monthly" is too long|HINT: Give a shorter one: prefix => ''...''.'),
     -- the other arguments
     ($$'leads', 'nobody'$$, '42704: model "nobody" does not exist|HINT: The models are: empty, etumos, marketo, mine, standard.'),
     ($$'leads', 'empty'$$, '55000: model "empty" has no stage with a rank|HINT: A lead without a status enters on the stage of the lowest rank.'),

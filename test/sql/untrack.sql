@@ -146,9 +146,9 @@ SELECT lives_ok($$UPDATE crm.contacts SET stage = 'customer' WHERE id = 1$$, 'an
 SELECT is(failure('ALTER TABLE crm.contacts ALTER stage TYPE int USING 1'),
           E'0A000: cannot change the type of column "stage" of tracked table "crm.contacts" to integer\n'
           'DETAIL: A status column is an enum, text or character varying.', 'a status column stays one');
-SET session_replication_role = replica;
+ALTER EVENT TRIGGER lifecycle_follow_begin DISABLE;
 ALTER TABLE crm.contacts ALTER stage TYPE int USING 1;
-SET session_replication_role = origin;
+ALTER EVENT TRIGGER lifecycle_follow_begin ENABLE;
 SELECT is(failure($$UPDATE crm.contacts SET note = 2$$) LIKE '%status column "stage"% is of type integer%', true, 'one that became none unseen is an error');
 ALTER TABLE crm.contacts ALTER stage TYPE text USING CASE id WHEN 1 THEN 'customer' ELSE 'known' END;
 SELECT lives_ok($$UPDATE crm.contacts SET note = 3$$, 'until it is one again');
