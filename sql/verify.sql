@@ -118,6 +118,77 @@ BEGIN
         WHERE coalesce(l.n, 0) <> coalesce(i.n, 0) - coalesce(o.n, 0)
         ORDER BY status$q$, history, program.status_column, program.lead_table);
 
+    IF has_table_privilege(program.flow, 'SELECT') THEN
+        RETURN QUERY EXECUTE format($q$
+            WITH known AS MATERIALIZED (
+                -- of more sources than the flow tells apart, the rest are one
+                SELECT DISTINCT f.source FROM %1$s f WHERE f.span = 'day' AND f.source IS NOT NULL
+            ), counted AS (
+                SELECT true AS is_flow, f.kind, f.day, f.source, f.cohort, f.from_status, f.to_status, f.reached,
+                       f.n, f.n_new, f.n_again, f.n_left, f.n_entered
+                FROM %1$s f WHERE f.span IN ('new', 'day')
+                UNION ALL
+                SELECT false, h.* FROM lifecycle.flow_of_history($1) AS h
+            ), sums AS (
+                SELECT c.is_flow, c.kind, c.day, s.source, c.cohort, c.from_status, c.to_status, c.reached,
+                       ARRAY[sum(c.n), sum(c.n_new), sum(c.n_again), sum(c.n_left), sum(c.n_entered)] AS counts
+                FROM counted c
+                CROSS JOIN LATERAL (
+                    SELECT CASE WHEN c.source IS NULL OR c.source IN (SELECT k.source FROM known k) THEN c.source ELSE '(other)' END) AS s (source)
+                GROUP BY c.is_flow, c.kind, c.day, s.source, c.cohort, c.from_status, c.to_status, c.reached
+            ), pairs AS (
+                SELECT p.kind, p.day, p.source, p.cohort, p.from_status, p.to_status, p.reached,
+                       coalesce(min(p.counts) FILTER (WHERE p.is_flow), '{0,0,0,0,0}') AS has,
+                       coalesce(min(p.counts) FILTER (WHERE NOT p.is_flow), '{0,0,0,0,0}') AS should
+                FROM sums p
+                GROUP BY p.kind, p.day, p.source, p.cohort, p.from_status, p.to_status, p.reached
+            )
+            SELECT 'flow', NULL::text,
+                   format('%%s of %%s%%s: the flow has %%s, the history %%s: SELECT lifecycle.rebuild_flow(%%L)',
+                          CASE p.kind WHEN 'move' THEN format('moves from %%s to %%s', coalesce(p.from_status, '(nothing)'), coalesce(p.to_status, '(nothing)'))
+                                      ELSE format('leads that reached %%s (%%s)', p.reached, p.kind) END,
+                          p.day, CASE p.kind WHEN 'move' THEN '' ELSE format(', source %%s, cohort %%s', coalesce(p.source, '(none)'), coalesce(p.cohort::text, '(none)')) END,
+                          p.has, p.should, $2)
+            FROM pairs p
+            WHERE p.has <> p.should
+            ORDER BY p.kind, p.day, p.source COLLATE "C", p.cohort, p.from_status COLLATE "C", p.to_status COLLATE "C", p.reached$q$, program.flow)
+        USING program, program.lead_table;
+
+        -- what is summed up further, and by what it is found
+        RETURN QUERY EXECUTE format($q$
+            WITH sums AS (
+                SELECT s.span, d.kind, s.day, s.source, s.cohort, d.from_status, d.to_status, d.reached,
+                       ARRAY[sum(d.n), sum(d.n_new), sum(d.n_again), sum(d.n_left), sum(d.n_entered)] AS counts
+                FROM %1$s d
+                CROSS JOIN LATERAL (VALUES
+                    ('month', date_trunc('month', d.day::timestamp)::date, d.source, d.cohort),
+                    ('total', '-infinity', d.source, d.cohort), ('all', '-infinity', NULL, NULL)) AS s (span, day, source, cohort)
+                WHERE d.span = 'day'
+                GROUP BY s.span, d.kind, s.day, s.source, s.cohort, d.from_status, d.to_status, d.reached
+            ), keyed AS (
+                SELECT s.span, s.kind, s.day, lifecycle.flow_key(s.source, s.cohort, s.from_status, s.to_status, s.reached) AS key, s.counts
+                FROM sums s
+                WHERE s.counts <> '{0,0,0,0,0}'
+            ), pairs AS (
+                SELECT span, kind, day, coalesce(f.counts, '{0,0,0,0,0}') AS has, coalesce(k.counts, '{0,0,0,0,0}') AS should
+                FROM keyed k
+                FULL JOIN (SELECT f.span, f.kind, f.day, f.key, ARRAY[f.n, f.n_new, f.n_again, f.n_left, f.n_entered]::numeric[] AS counts
+                           FROM %1$s f WHERE f.span NOT IN ('new', 'day')) AS f USING (span, kind, day, key)
+                WHERE coalesce(f.counts, '{0,0,0,0,0}') <> coalesce(k.counts, '{0,0,0,0,0}')
+                UNION ALL
+                SELECT f.span, f.kind, f.day, NULL, NULL
+                FROM %1$s f
+                WHERE f.key IS DISTINCT FROM CASE WHEN f.span <> 'new' THEN lifecycle.flow_key(f.source, f.cohort, f.from_status, f.to_status, f.reached) END
+            )
+            SELECT 'flow', NULL::text,
+                   CASE WHEN p.has IS NULL THEN format('a row of span %%s, kind %%s, day %%s has a wrong key', p.span, p.kind, p.day)
+                        ELSE format('span %%s, kind %%s, day %%s: the flow has %%s, its days %%s', p.span, p.kind, p.day, p.has, p.should) END
+                   || format(': SELECT lifecycle.rebuild_flow(%%L)', $1)
+            FROM pairs p
+            ORDER BY p.span, p.kind, p.day$q$, program.flow)
+        USING program.lead_table;
+    END IF;
+
     -- a score that was never stored is not stale: conditions are judged by what the row gives
     RETURN QUERY EXECUTE format($q$
         SELECT 'stale', s.key::text,
@@ -149,6 +220,6 @@ $$;
 
 COMMENT ON FUNCTION lifecycle.verify(regclass) IS
 'Checks a tracked table against its history; no rows: all is well. Needs SELECT on both, and, where there are signals, on <prefix>_behavior.
-check: ''trigger'', one of ours is missing or disabled, on this table, its history or one of its signal tables; ''gap'', a move is missing or does not leave what the one before entered; ''overlap'', a move is before the one before it; ''cycle'', a cycle, its start or what it reached is not what the moves say; ''entry'', the first entry, source or cohort changed between moves; ''status'', the lead''s row is not what its last move says; ''conservation'', the leads in a status are not those that came less those that went; ''stale'', the stored demographic score is not what the rules give today, which CALL lifecycle.rescore() puts right (one that was never stored is no fault), or the stored points are not those that the rows of the signal tables give (of keys that are in no table but a signal table, only where the caller may read that), or do not know of the last restart.
+check: ''trigger'', one of ours is missing or disabled, on this table, its history or one of its signal tables; ''gap'', a move is missing or does not leave what the one before entered; ''overlap'', a move is before the one before it; ''cycle'', a cycle, its start or what it reached is not what the moves say; ''entry'', the first entry, source or cohort changed between moves; ''status'', the lead''s row is not what its last move says; ''conservation'', the leads in a status are not those that came less those that went; ''flow'', the sums of <prefix>_flow (n, n_new, n_again, n_left, n_entered) are not those of the history by day, or of its own days by month and in total, which lifecycle.rebuild_flow() puts right (asked where the caller may read <prefix>_flow); ''stale'', the stored demographic score is not what the rules give today, which CALL lifecycle.rescore() puts right (one that was never stored is no fault), or the stored points are not those that the rows of the signal tables give (of keys that are in no table but a signal table, only where the caller may read that), or do not know of the last restart.
 lead: its key; NULL where it is about the table. detail: what is wrong. Leads that are older than lifecycle.track() and have not moved since are not in the history, which is no fault.
 Errors: 55000 not tracked, 42501 no SELECT, what a rule raises.';
