@@ -582,10 +582,7 @@ BEGIN
 
     PERFORM lifecycle.create_history(lead_table, key, prefix);
     -- of leads that were dropped the flow is left; it is counted anew
-<<<<<<< HEAD
-=======
     PERFORM lifecycle.drop_view(to_regclass(n.funnel_monthly)) FROM lifecycle.view_names(lead_table, prefix) AS n;
->>>>>>> 4d10082 (Put the funnel, its months and where each lead is beside the leads; refresh them)
     IF to_regclass(flow) IS NOT NULL THEN
         EXECUTE format('DROP TABLE %s', flow);
     END IF;
