@@ -173,6 +173,7 @@ UPDATE leads_history SET at = '2999-01-01', entered_at = '2999-01-01', cycle_sin
 UPDATE leads SET lifecycle_since = '2999-01-01' WHERE id = 3;
 ALTER TABLE leads_history ENABLE TRIGGER USER;
 ALTER TABLE leads ENABLE TRIGGER USER;
+SELECT FROM lifecycle.rebuild_flow('leads');
 SELECT lives_ok($$UPDATE leads SET lifecycle_status = 'mql' WHERE id = 3$$, 'a lead whose last move lies ahead of the clock can move');
 DELETE FROM leads WHERE id = 3;
 SELECT lives_ok('INSERT INTO leads (id) VALUES (3)', 'and come back');
