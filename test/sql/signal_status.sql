@@ -222,6 +222,9 @@ SELECT is(status(105) || status(106), 'mqlmql', 'lead and signal in one statemen
 INSERT INTO act (lead_id, kind) VALUES (107, 'hand raise');
 INSERT INTO lead (id, lifecycle_status) VALUES (107, 'customer');
 SELECT is(status(107), 'customer', 'a status that is given wins');
+INSERT INTO opp (lead_id, stage) VALUES (90, 'lost'), (90, 'busy'), (91, 'lost'), (92, 'lost'), (92, 'lost'), (93, 'lost'), (93, NULL);
+INSERT INTO lead SELECT generate_series(90, 93);
+SELECT is((SELECT array_agg((SELECT concat_ws(':', to_status, cause, rule) FROM lead_history WHERE lead = i)) FROM generate_series(90, 93) AS i), '{known:entry,lost:entry:lost,lost:entry:lost,known:entry}', 'unless_other is asked at entry, too: lost is who has nothing but lost ones');
 DELETE FROM lead WHERE id = 100;
 INSERT INTO act (lead_id, kind, at) VALUES (100, 'hand raise', now() - interval '1 minute');
 INSERT INTO lead VALUES (100);
