@@ -112,14 +112,20 @@ BEGIN
     IF as_of IS NULL OR NOT isfinite(as_of) THEN
         RAISE EXCEPTION 'as_of must be finite' USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    IF within < interval '0' THEN
+        RAISE EXCEPTION 'within must not be negative, and is "%"', within USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     RETURN QUERY EXECUTE format($q$
-        WITH corrections AS (
-            SELECT c.lead, c.seq - 1 AS voided FROM %1$s c WHERE c.cause = 'correction'
-        ), firsts AS (
-            SELECT DISTINCT ON (h.lead) h.lead, h.seq, h.at, h.cause
+        -- asked lead by lead, or at once, as it takes less
+        WITH firsts AS (
+            SELECT h.lead, h.seq, h.at
             FROM %1$s h
-            WHERE h.to_status = $1 AND NOT EXISTS (SELECT FROM corrections c WHERE c.lead = h.lead AND c.voided = h.seq)
-            ORDER BY h.lead, h.seq
+            WHERE h.to_status = $1 AND h.cause <> 'backfill' AND h.at >= $3 AND h.at < $4 AND h.at <= $6
+              AND NOT EXISTS (SELECT FROM %1$s c WHERE c.lead = h.lead AND c.seq = h.seq + 1 AND c.cause = 'correction')
+              AND NOT EXISTS (
+                  SELECT FROM %1$s p
+                  LEFT JOIN %1$s c ON c.lead = p.lead AND c.seq = p.seq + 1 AND c.cause = 'correction'
+                  WHERE p.lead = h.lead AND p.seq < h.seq AND p.to_status = $1 AND c.lead IS NULL)
         ), entries AS (
             SELECT f.lead, f.seq, f.at, e.at - f.at AS event, r.at - f.at AS removal, $6 - f.at AS seen
             FROM firsts f
@@ -132,7 +138,6 @@ BEGIN
                 SELECT h.at FROM %1$s h
                 WHERE h.lead = f.lead AND h.seq > f.seq AND (e.seq IS NULL OR h.seq < e.seq) AND h.at <= $6 AND h.to_status IS NULL
                 ORDER BY h.seq LIMIT 1) AS r ON true
-            WHERE f.cause <> 'backfill' AND f.at >= $3 AND f.at < $4 AND f.at <= $6
         ), judged AS (
             SELECT e.*, e.event IS NOT NULL AND ($5 IS NULL OR e.event <= $5) AS converted, e.seen >= $5 AS matured
             FROM entries e
@@ -157,4 +162,4 @@ COMMENT ON FUNCTION lifecycle.entry_conversion(regclass, text, text, timestamptz
 'What became of the leads whose first entry ever into from_status was in [since, until), as seen at as_of: did they come to to_status, or further along the path, in any cycle?
 within: how much time a lead has; NULL: any.
 Result: n, the leads; converted, those that came within that time; matured, those that entered at least that long before as_of; rate = converted / n; matured_rate, the same among the matured; km_rate, the share that will have come within that time by the estimate of Kaplan and Meier (1958), in which those still under way count as long as they were seen: only as_of and a removal end that, a disqualified or lost lead stays at risk. matured and matured_rate are NULL without within; rates of nobody are NULL. Entries that lifecycle.backfill() guessed count neither as the first nor as a conversion, visits that a correction voided not at all.
-Answered from the history. Errors: 55000 not tracked, 42501 no SELECT on the history, 22023 the model lacks a status, or as_of is not finite.';
+Answered from the history. Errors: 55000 not tracked, 42501 no SELECT on the history, 22023 the model lacks a status, as_of is not finite, or within is negative.';

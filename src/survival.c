@@ -95,7 +95,8 @@ lifecycle_survival_add_at(PG_FUNCTION_ARGS)
 {
 	Survival   *s = add(fcinfo);
 
-	if (!PG_ARGISNULL(3))
+	/* nothing is later than infinity, which is no number of microseconds */
+	if (!PG_ARGISNULL(3) && !(LcIntervalIsInfinite(PG_GETARG_INTERVAL_P(3)) && PG_GETARG_INTERVAL_P(3)->month > 0))
 	{
 		s->has_at = true;
 		s->at = length_of(PG_GETARG_INTERVAL_P(3));
@@ -103,16 +104,25 @@ lifecycle_survival_add_at(PG_FUNCTION_ARGS)
 	PG_RETURN_POINTER(s);
 }
 
-static int
-compare_observations(const void *a, const void *b)
+/*
+ * By time; at a tie those who came to an end go first.
+ */
+static inline int
+compare_observations(const Observation *a, const Observation *b)
 {
-	const Observation *x = a;
-	const Observation *y = b;
-
-	if (x->usec != y->usec)
-		return x->usec < y->usec ? -1 : 1;
-	return (int) y->ended - (int) x->ended;
+	if (a->usec != b->usec)
+		return a->usec < b->usec ? -1 : 1;
+	return (int) b->ended - (int) a->ended;
 }
+
+/* Unlike qsort(), this looks for interrupts: millions of rows take seconds. */
+#define ST_SORT sort_observations
+#define ST_ELEMENT_TYPE Observation
+#define ST_COMPARE(a, b) compare_observations(a, b)
+#define ST_SCOPE static
+#define ST_CHECK_FOR_INTERRUPTS
+#define ST_DEFINE
+#include "lib/sort_template.h"
 
 /*
  * Go through the times at which some came to an end, as far as "until".  Gives S
@@ -132,7 +142,7 @@ walk(Survival *s, bool bounded, int64 until, int64 *median, bool *found)
 	float8		tolerance = 0;
 
 	*found = false;
-	qsort(s->observations, s->n, sizeof(Observation), compare_observations);
+	sort_observations(s->observations, s->n);
 	for (int64 i = 0; i < s->n; i++)
 	{
 		const Observation *o = &s->observations[i];
