@@ -30,14 +30,15 @@ BEGIN
     ALTER TABLE leads_history ENABLE TRIGGER USER;
     ALTER TABLE leads ENABLE TRIGGER USER;
 END $$;
--- Tampers, asks verify(), and undoes the tampering.
+-- Tampers, asks verify(), and undoes the tampering. That the flow differs from
+-- a history that somebody changed is told too (view.sql), and left out here.
 CREATE FUNCTION found(tampering text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     result text;
 BEGIN
     PERFORM tamper(tampering);
     SELECT string_agg(concat_ws(' ', v."check", v.lead || ':', v.detail), E'\n' ORDER BY v."check" COLLATE "C", v.lead, v.detail COLLATE "C")
-    INTO result FROM lifecycle.verify('leads') v;
+    INTO result FROM lifecycle.verify('leads') v WHERE v."check" <> 'flow';
     RAISE EXCEPTION USING ERRCODE = 'ZZ000', MESSAGE = coalesce(result, 'nothing');
 EXCEPTION WHEN SQLSTATE 'ZZ000' THEN
     RETURN SQLERRM;
