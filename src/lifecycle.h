@@ -691,7 +691,8 @@ typedef struct LcSignalRow
 
 typedef void (*LcSignalCallback) (LcProgram *signal, TupleTableSlot *slot, const LcSignalRow *row, void *arg);
 
-extern void lc_signal_read(LcProgram *signal, TupleTableSlot *slot, bool may_go, LcSignalRow *row);
+extern void lc_signal_read(LcProgram *signal, TupleTableSlot *slot, bool may_go, TimestampTz latest,
+						   LcSignalRow *row);
 extern void lc_signal_walk(LcProgram *program, Oid signal_table, Datum lead, LcSignalCallback callback,
 						   void *arg);
 extern bool lc_signal_may_ask(const LcRule *rule, TimestampTz at, TimestampTz since, TimestampTz moment);

@@ -118,11 +118,11 @@ lc_signal_end_transaction(void)
 /* ---- taking down ---- */
 
 /*
- * Read the row.  One that is dated in the future, or not at all, counts as of now.
- * Which rules it keeps from firing is found where it may cease to.
+ * Read the row.  One that is dated after "latest", or not at all, counts as of
+ * then.  Which rules it keeps from firing is found where it may cease to.
  */
 void
-lc_signal_read(LcProgram *signal, TupleTableSlot *slot, bool may_go, LcSignalRow *row)
+lc_signal_read(LcProgram *signal, TupleTableSlot *slot, bool may_go, TimestampTz latest, LcSignalRow *row)
 {
 	LcRuleSet  *rules = signal->rules;
 	TimestampTz now = GetCurrentTransactionStartTimestamp();
@@ -134,8 +134,8 @@ lc_signal_read(LcProgram *signal, TupleTableSlot *slot, bool may_go, LcSignalRow
 		return;
 	row->lead = datumCopy(row->lead, signal->key_by_value, signal->key_length);
 	row->at = DatumGetTimestampTz(lc_expr_eval(signal->at, slot, &isnull));
-	if (isnull || row->at > now)
-		row->at = now;
+	if (isnull || row->at > latest)
+		row->at = latest;
 	if (row->at == DT_NOBEGIN)
 		return;
 	row->facts.points = palloc0((rules->npoints + 1) * sizeof(float8));
@@ -149,6 +149,13 @@ lc_signal_read(LcProgram *signal, TupleTableSlot *slot, bool may_go, LcSignalRow
 		if (rules->status[i]->unless_other != NULL)
 			row->keeps[i] = lc_rules_unless(signal, rules->status[i], slot, now);
 	}
+}
+
+/* A row that this statement writes: it arrives with its transaction. */
+static void
+read_written(LcProgram *signal, TupleTableSlot *slot, bool may_go, LcSignalRow *row)
+{
+	lc_signal_read(signal, slot, may_go, GetCurrentTransactionStartTimestamp(), row);
 }
 
 static void
@@ -339,7 +346,7 @@ lifecycle_signal_after_row(PG_FUNCTION_ARGS)
 		LcSignalRow *moved = frame->moved;
 
 		frame->moved = NULL;
-		lc_signal_read(signal, trigdata->tg_trigslot, moved != NULL, &new);
+		read_written(signal, trigdata->tg_trigslot, moved != NULL, &new);
 		if (moved != NULL)
 			row_changed(frame, signal, moved, &new);
 		else
@@ -354,7 +361,7 @@ lifecycle_signal_after_row(PG_FUNCTION_ARGS)
 
 			/* an UPDATE takes it to another partition: it comes back there next */
 			frame->moved = palloc(sizeof(LcSignalRow));
-			lc_signal_read(signal, trigdata->tg_trigslot, true, frame->moved);
+			read_written(signal, trigdata->tg_trigslot, true, frame->moved);
 			if (!list_member_ptr(frame->signals, signal))
 				frame->signals = lappend(frame->signals, lc_program_pin_again(signal));
 			frame->moved_from = signal;
@@ -362,14 +369,14 @@ lifecycle_signal_after_row(PG_FUNCTION_ARGS)
 		}
 		else
 		{
-			lc_signal_read(signal, trigdata->tg_trigslot, true, &old);
+			read_written(signal, trigdata->tg_trigslot, true, &old);
 			row_went(frame, signal, &old);
 		}
 	}
 	else
 	{
-		lc_signal_read(signal, trigdata->tg_trigslot, true, &old);
-		lc_signal_read(signal, trigdata->tg_newslot, true, &new);
+		read_written(signal, trigdata->tg_trigslot, true, &old);
+		read_written(signal, trigdata->tg_newslot, true, &new);
 		row_changed(frame, signal, &old, &new);
 	}
 	if (own_frame)
@@ -415,7 +422,7 @@ lifecycle_signal_truncate(PG_FUNCTION_ARGS)
 		LcSignalRow	row;
 
 		CHECK_FOR_INTERRUPTS();
-		lc_signal_read(signal, slot, true, &row);
+		read_written(signal, slot, true, &row);
 		row_went(frame, signal, &row);
 	}
 	ExecDropSingleTupleTableSlot(slot);

@@ -23,7 +23,8 @@
 
 /*
  * Hand each row that the signal table has of the lead to the callback, as of
- * now.  Read as the signal table's owner.
+ * now.  Read as the signal table's owner.  Others may have brought some since
+ * this transaction began: they are not dated in the future, and keep their time.
  */
 void
 lc_signal_walk(LcProgram *program, Oid signal_table, Datum lead, LcSignalCallback callback, void *arg)
@@ -35,6 +36,7 @@ lc_signal_walk(LcProgram *program, Oid signal_table, Datum lead, LcSignalCallbac
 	Oid			type = get_array_type(program->key_type);
 	Datum		value = PointerGetDatum(lc_key_array(program, &lead, 1));
 	SPITupleTable *rows;
+	TimestampTz arrived;
 	uint64		n;
 
 	if (signal == NULL)
@@ -51,6 +53,7 @@ lc_signal_walk(LcProgram *program, Oid signal_table, Datum lead, LcSignalCallbac
 	}
 	n = lc_plan_execute(signal, LC_PLAN_SIGNALS, sql, signal->owner, 1, &type, &value);
 	rows = SPI_tuptable;
+	arrived = GetCurrentTimestamp();
 	slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
 	for (uint64 i = 0; i < n; i++)
 	{
@@ -61,7 +64,7 @@ lc_signal_walk(LcProgram *program, Oid signal_table, Datum lead, LcSignalCallbac
 		CHECK_FOR_INTERRUPTS();
 		lc_row_store(slot, &tuple, signal_table,
 					 DatumGetHeapTupleHeader(SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &isnull)));
-		lc_signal_read(signal, slot, false, &row);
+		lc_signal_read(signal, slot, false, arrived, &row);
 		if (!row.lead_isnull)
 			callback(signal, slot, &row, arg);
 		ExecClearTuple(slot);
