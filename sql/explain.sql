@@ -57,10 +57,10 @@ CREATE FUNCTION lifecycle.explain_signals(lead_table regclass, lead text)
 AS $$
 #variable_conflict use_column
 DECLARE
-    signal_table regclass;
+    of_table regclass; -- not signal_table, which is a column of the rule
     failure text;
 BEGIN
-    FOR signal_table IN
+    FOR of_table IN
         SELECT s.signal_table FROM lifecycle.signal s WHERE s.lead_table = explain_signals.lead_table ORDER BY s.id
     LOOP
         failure := NULL;
@@ -75,8 +75,8 @@ BEGIN
                             WHEN r.enabled THEN 'no signals' END,
                        CASE WHEN j.signals > 0 AND NOT j.asks THEN 'too old, or from before the lead began anew' END), '')
             FROM lifecycle.rule r
-            LEFT JOIN lifecycle.judge_signals(lead_table, signal_table, lead) j ON j.name = r.name
-            WHERE r.on_table = signal_table
+            LEFT JOIN lifecycle.judge_signals(lead_table, of_table, lead) j ON j.name = r.name
+            WHERE r.on_table = of_table
               AND NOT EXISTS (SELECT FROM lifecycle.program p WHERE p.lead_table = r.on_table);
         EXCEPTION WHEN data_exception OR raise_exception OR syntax_error_or_access_rule_violation OR feature_not_supported THEN
             failure := SQLERRM;
@@ -84,7 +84,7 @@ BEGIN
         IF failure IS NOT NULL THEN
             RETURN QUERY
             SELECT r.name, r.on_table, r.status, NULL::boolean, NULL::double precision, 'not known: a rule of the table fails: ' || failure
-            FROM lifecycle.rule r WHERE r.on_table = signal_table;
+            FROM lifecycle.rule r WHERE r.on_table = of_table;
         END IF;
     END LOOP;
 END

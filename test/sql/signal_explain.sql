@@ -27,6 +27,20 @@ SELECT results_eq('SELECT told()', $$VALUES
     ('rule | hot | leads | f | to sal: does not hold'),
     ('rule | warm | leads | t | to engaged: the lead is there'),
     ('next | mql | f | rule "raise" waits for a row of public.acts')$$, 'the rows that made the score');
+-- other signal tables, of this lead table and of another
+CREATE TABLE deals (lead bigint, stage text);
+CREATE INDEX ON deals (lead);
+SELECT lifecycle.track_signal('deals', 'leads', 'lead');
+CREATE TABLE other (id bigint PRIMARY KEY);
+CREATE TABLE other_acts (lead bigint);
+CREATE INDEX ON other_acts (lead);
+SELECT lifecycle.track('other');
+SELECT lifecycle.track_signal('other_acts', 'other', 'lead');
+INSERT INTO lifecycle.rule (on_table, name, condition, points) VALUES ('deals', 'deal', 'true', '1'), ('other_acts', 'theirs', 'true', '1');
+INSERT INTO other_acts VALUES (1);
+SELECT results_eq($$SELECT name, on_table::text FROM lifecycle.explain('leads', 1) WHERE kind = 'rule' AND on_table <> 'leads'::regclass$$,
+    $$VALUES ('deal', 'deals'), ('mail', 'acts'), ('off', 'acts'), ('raise', 'acts'), ('visit', 'acts')$$, 'each rule of the lead''s signal tables once, and of no other''s');
+DELETE FROM lifecycle.rule WHERE name = 'deal';
 UPDATE lifecycle.rule SET points = '11' WHERE name = 'visit';
 SELECT is((SELECT s FROM told() s WHERE s LIKE '% behavior_score %'), 'score | behavior_score | 20 | stale: the signals give 22 today; CALL lifecycle.rescore(''public.leads'') stores it', 'stale points');
 UPDATE lifecycle.rule SET points = '11 / n' WHERE name = 'visit';
