@@ -1,0 +1,250 @@
+-- refresh(): what it brings up to date, for whom, and what the flow and the
+-- views say whatever was written in whatever way.
+\ir ../lib/failure.sql
+CREATE EXTENSION lifecycle;
+SELECT no_plan();
+SET TimeZone = 'UTC';
+
+CREATE ROLE refresh_owner;
+CREATE ROLE refresh_member IN ROLE refresh_owner;
+CREATE ROLE refresh_other;
+GRANT CREATE ON SCHEMA public TO refresh_owner, refresh_other;
+SET ROLE refresh_owner;
+CREATE TABLE leads (id int PRIMARY KEY, source text, cohort int);
+SELECT lifecycle.track('leads', model => 'etumos', source => 'source', cohort => 'cohort', on_illegal => 'keep');
+RESET ROLE;
+SET ROLE refresh_other;
+CREATE TABLE others (id int PRIMARY KEY);
+SELECT lifecycle.track('others');
+INSERT INTO others VALUES (1);
+RESET ROLE;
+
+-- What <prefix>_funnel and <prefix>_funnel_monthly must be, by the reports.
+CREATE FUNCTION funnel_differs(leads regclass) RETURNS SETOF text LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN QUERY EXECUTE format($q$
+        WITH should AS (
+            SELECT f.segment, f.status, f.rank, f.reached, f.of_which_inferred, round(f.next_step_rate::numeric, 4)::float8,
+                   round(f.cumulative_rate::numeric, 4)::float8
+            FROM (SELECT * FROM lifecycle.funnel_of_history(%1$L, '-infinity', 'infinity', 'filled', 'ever', NULL)
+                  UNION ALL SELECT * FROM lifecycle.funnel_of_history(%1$L, '-infinity', 'infinity', 'filled', 'ever', 'source')) AS f
+        ), has AS (
+            SELECT segment, status, rank, reached, of_which_inferred, next_step_rate, cumulative_rate FROM %2$s
+        )
+        SELECT 'not in the view: ' || d::text FROM (SELECT * FROM should EXCEPT ALL SELECT * FROM has) AS d
+        UNION ALL SELECT 'in the view: ' || d::text FROM (SELECT * FROM has EXCEPT ALL SELECT * FROM should) AS d$q$,
+        leads::text, (SELECT p.funnel FROM lifecycle.program p WHERE p.lead_table = leads));
+END $$;
+CREATE FUNCTION months_differ(leads regclass) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+    program lifecycle.program := lifecycle.program_of(leads);
+    first timestamptz;
+BEGIN
+    EXECUTE format('SELECT date_trunc(''month'', min(at) AT TIME ZONE $1) AT TIME ZONE $1 FROM %s', program.history) INTO first USING program.tz;
+    RETURN QUERY EXECUTE format($q$
+        WITH months AS (
+            SELECT m.bucket, m.status, m.rank, m.opening, m.inflow, m.inflow_new, m.inflow_again, m.outflow, m.closing
+            FROM lifecycle.flow(%1$L, $1, now(), '1 month') AS m
+        ), next AS (
+            SELECT s.status, lead(s.status) OVER (ORDER BY s.rank) AS next_status FROM lifecycle.stage s WHERE s.model = $3 AND s.rank IS NOT NULL
+        ), starts AS (
+            SELECT b.bucket, lead(b.bucket, 1, 'infinity') OVER (ORDER BY b.bucket) AS until FROM (SELECT DISTINCT m.bucket FROM months m) AS b
+        ), should AS (
+            SELECT (m.bucket AT TIME ZONE $2)::date AS month, m.status, m.rank, m.opening, m.inflow, m.inflow_new, m.inflow_again, m.outflow, m.closing,
+                   CASE WHEN n.next_status IS NOT NULL THEN
+                       coalesce(round(c.period_rate::numeric, 4)::float8, CASE WHEN e.entered THEN 0 END) END AS period_rate
+            FROM months m
+            JOIN starts b USING (bucket)
+            LEFT JOIN next n ON n.status = m.status
+            LEFT JOIN LATERAL lifecycle.conversion_of_history($4, %3$L::regclass, m.bucket, b.until) AS c
+                   ON c.from_status = m.status AND c.to_status = n.next_status
+            CROSS JOIN LATERAL (
+                SELECT count(*) > 0 AS entered
+                FROM (SELECT h.*, lead(h.cause) OVER (PARTITION BY h.lead ORDER BY h.seq) AS next_cause FROM %3$s h) AS h
+                WHERE h.to_status = m.status AND h.at >= m.bucket AND h.at < b.until AND h.cause NOT IN ('correction', 'backfill')
+                  AND h.next_cause IS DISTINCT FROM 'correction') AS e
+        ), has AS (
+            SELECT month, status, rank, opening, inflow, inflow_new, inflow_again, outflow, closing, period_rate FROM %2$s
+        )
+        SELECT 'not in the view: ' || d::text FROM (SELECT * FROM should EXCEPT ALL SELECT * FROM has) AS d
+        UNION ALL SELECT 'in the view: ' || d::text FROM (SELECT * FROM has EXCEPT ALL SELECT * FROM should) AS d$q$,
+        leads::text, program.funnel_monthly, program.history)
+    USING first, program.tz, program.model, program;
+END $$;
+-- Refreshes, asks verify(), and compares.
+CREATE FUNCTION differs(leads regclass DEFAULT 'leads') RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    before text := (SELECT string_agg(v::text, E'\n') FROM lifecycle.verify(leads) AS v);
+BEGIN
+    PERFORM lifecycle.refresh(leads);
+    RETURN concat_ws(E'\n', before, (SELECT string_agg(v::text, E'\n') FROM lifecycle.verify(leads) AS v),
+                     (SELECT string_agg(d, E'\n') FROM funnel_differs(leads) AS d), (SELECT string_agg(d, E'\n') FROM months_differ(leads) AS d));
+END $$;
+
+-- ---- for whom ----
+
+SELECT is((SELECT count(*) FROM leads_funnel), 8::bigint, 'before the first lead there is a funnel of nobody');
+SELECT is_empty('SELECT * FROM leads_funnel_monthly', 'and no month');
+INSERT INTO leads VALUES (1, 'web', 0), (2, NULL, 1), (3, '', NULL);
+SELECT is((SELECT count(*) FROM leads_flow WHERE span = 'new') > 0, true, 'what is written is appended');
+SELECT is(failure($$SELECT lifecycle.refresh('leads')$$, 'refresh_other'),
+          E'42501: must be owner of table leads\nHINT: Let a member of role refresh_owner call lifecycle.refresh().', 'somebody else''s table');
+SELECT is(failure($$SELECT lifecycle.refresh('leads_history')$$),
+          E'55000: table "public.leads_history" is not tracked\nHINT: SELECT lifecycle.track(''public.leads_history'');', 'a table that is not tracked');
+SELECT is(failure('SELECT lifecycle.refresh()', 'refresh_other'), 'no error', 'all that one owns');
+SELECT is((SELECT array_agg(DISTINCT span ORDER BY span) FROM others_flow), '{all,day,month,total}', 'is merged');
+SELECT is((SELECT reached FROM others_funnel WHERE segment IS NULL AND status = 'known'), 1::bigint, 'and refreshed');
+SELECT is((SELECT count(*) FROM leads_flow WHERE span <> 'new'), 0::bigint, 'what one does not own is left');
+SELECT is(failure('SELECT lifecycle.refresh()', 'refresh_member'), 'no error', 'a member of the role does as the owner');
+SELECT is((SELECT count(*) FROM leads_flow WHERE span = 'new'), 0::bigint, 'which merges');
+SELECT is(differs(), '', 'three leads');
+SELECT set_eq('SELECT segment FROM leads_funnel', $$VALUES (NULL), (''), ('(none)'), ('web')$$, 'segments');
+SELECT ok((SELECT bool_and(as_of = now()) FROM (SELECT as_of FROM leads_funnel UNION ALL SELECT as_of FROM leads_funnel_monthly) AS a) IS FALSE, 'as_of is the time of the refresh');
+BEGIN;
+SELECT lifecycle.refresh();
+SELECT ok((SELECT bool_and(as_of = now()) FROM (SELECT as_of FROM leads_funnel UNION ALL SELECT as_of FROM leads_funnel_monthly) AS a), 'that of its transaction');
+COMMIT;
+-- what an owner hangs on his flow does not run as who refreshes everybody's
+CREATE TABLE ran_as (who name);
+GRANT INSERT ON ran_as TO PUBLIC;
+SET ROLE refresh_owner;
+CREATE FUNCTION spy() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO public.ran_as VALUES (current_user); RETURN NULL; END$$;
+CREATE TRIGGER spy AFTER DELETE ON leads_flow EXECUTE FUNCTION spy();
+RESET ROLE;
+SELECT lifecycle.refresh();
+SELECT results_eq('SELECT DISTINCT who FROM ran_as', $$VALUES ('refresh_owner'::name)$$, 'the flow is merged as its owner');
+DROP TRIGGER spy ON leads_flow;
+
+-- ---- whatever is written ----
+
+SET lifecycle.at = '';
+BEGIN; SET LOCAL lifecycle.at = '2026-01-01'; INSERT INTO leads SELECT g, 'source ' || g % 3, g % 2 FROM generate_series(11, 16) AS g; COMMIT;
+BEGIN; SET LOCAL lifecycle.at = '2026-01-05'; UPDATE leads SET lifecycle_status = 'mql' WHERE id IN (11, 12, 13); COMMIT;
+SELECT is(differs(), '', 'moves that are dated back');
+BEGIN; SET LOCAL lifecycle.at = '2026-01-31 23:30'; UPDATE leads SET lifecycle_status = 'recycled' WHERE id IN (11, 12); COMMIT;
+BEGIN; SET LOCAL lifecycle.at = '2026-02-03'; UPDATE leads SET lifecycle_status = 'mql' WHERE id = 11; COMMIT;
+BEGIN; SET LOCAL lifecycle.at = '2026-03-03'; UPDATE leads SET lifecycle_status = 'sal' WHERE id IN (11, 13); UPDATE leads SET lifecycle_status = 'sql' WHERE id = 13; COMMIT;
+SELECT is(differs(), '', 're-entry');
+SELECT results_eq($$SELECT month, opening, inflow, inflow_new, inflow_again, outflow, closing, period_rate FROM leads_funnel_monthly WHERE status = 'mql' AND month <= '2026-04-01' ORDER BY month$$,
+    $$VALUES ('2026-01-01'::date, 0::bigint, 3::bigint, 3::bigint, 0::bigint, 2::bigint, 1::bigint, 0::float8), ('2026-02-01', 1, 1, 0, 1, 0, 2, 0),
+             ('2026-03-01', 2, 0, 0, 0, 2, 0, NULL), ('2026-04-01', 0, 0, 0, 0, 0, 0, NULL)$$, 'months');
+SELECT is((SELECT max(month) FROM leads_funnel_monthly), date_trunc('month', now())::date, 'up to now');
+DELETE FROM leads WHERE id = 12;
+INSERT INTO leads VALUES (12, 'another', 1);
+SELECT is(differs(), '', 'a removal, and the key comes back');
+SELECT lifecycle.correct('leads', 13, 'sal', 'by mistake');
+SELECT is(differs(), '', 'a correction');
+SELECT lifecycle.correct('leads', 11, 'mal', 'by mistake'); UPDATE leads SET lifecycle_status = 'mql' WHERE id = 11; SELECT lifecycle.correct('leads', 11, 'mal', 'again');
+SELECT is(differs(), '', 'one after the other');
+SELECT lifecycle.erase('leads', 13);
+SELECT lifecycle.erase('leads', 2);
+SELECT is(differs(), '', 'a lead that is forgotten');
+UPDATE leads SET lifecycle_status = 'mal' WHERE id = 15;
+SELECT is(differs(), '', 'a move that is refused');
+TRUNCATE leads;
+SELECT is(differs(), '', 'TRUNCATE');
+CREATE FUNCTION count_new() RETURNS bigint LANGUAGE sql AS $$SELECT count(*) FROM leads_flow WHERE span = 'new'$$;
+BEGIN;
+SAVEPOINT one;
+INSERT INTO leads SELECT g FROM generate_series(1000, 1010) AS g;
+UPDATE leads SET lifecycle_status = 'mql';
+ROLLBACK TO one;
+SELECT is(count_new(), 0::bigint, 'a subtransaction that is rolled back leaves no row');
+INSERT INTO leads VALUES (1);
+COMMIT;
+DO $$BEGIN
+    INSERT INTO leads SELECT g FROM generate_series(2000, 2010) AS g;
+    RAISE division_by_zero;
+EXCEPTION WHEN division_by_zero THEN NULL;
+END$$;
+SELECT is(count_new(), 2::bigint, 'nor does a block that fails: an entry, and what was reached');
+SELECT is(differs(), '', 'neither counts');
+BEGIN;
+SELECT lifecycle.refresh('leads');
+INSERT INTO leads VALUES (31), (32);
+SELECT lifecycle.refresh('leads');
+ROLLBACK;
+SELECT is(differs(), '', 'a refresh that is rolled back');
+
+-- ---- the same without batches ----
+
+CREATE TABLE story (statement text, n int GENERATED ALWAYS AS IDENTITY);
+INSERT INTO story (statement) VALUES
+    ('INSERT INTO %s SELECT g, CASE WHEN g %% 4 > 0 THEN ''s'' || g %% 4 END, g %% 2 FROM generate_series(1, 40) AS g'),
+    ('UPDATE %s SET lifecycle_status = ''mql'' WHERE id %% 3 = 0'), ('UPDATE %s SET lifecycle_status = ''sal'' WHERE id %% 6 = 0'),
+    ('UPDATE %s SET lifecycle_status = ''recycled'' WHERE id %% 12 = 0'), ('UPDATE %s SET lifecycle_status = ''sql'' WHERE id %% 4 = 0'),
+    ('SELECT lifecycle.correct(''%s'', 12, ''mal'', ''no'')'), ('DELETE FROM %s WHERE id %% 5 = 0'), ('INSERT INTO %s VALUES (5, ''again'', 3), (60, NULL, NULL)'),
+    ('DO $d$BEGIN DELETE FROM %s; RAISE division_by_zero; EXCEPTION WHEN division_by_zero THEN NULL; END$d$');
+CREATE TABLE in_batches (id int PRIMARY KEY, source text, cohort int);
+CREATE TABLE one_by_one (id int PRIMARY KEY, source text, cohort int);
+SELECT lifecycle.track(t.name::regclass, model => 'etumos', source => 'source', cohort => 'cohort') FROM unnest(ARRAY['in_batches', 'one_by_one']) AS t (name);
+CREATE FUNCTION tell(leads regclass) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    s story;
+BEGIN
+    FOR s IN SELECT * FROM story ORDER BY n LOOP EXECUTE format(s.statement, leads); END LOOP;
+END $$;
+BEGIN;
+SELECT tell('in_batches');
+SET LOCAL lifecycle.batch_history = off;
+SELECT tell('one_by_one');
+COMMIT;
+SELECT is(differs('in_batches'), '', 'in batches');
+SELECT is(differs('one_by_one'), '', 'move by move');
+SELECT set_eq('SELECT * FROM in_batches_flow', 'SELECT * FROM one_by_one_flow', 'the flow is the same');
+
+-- ---- leads that are older, or come from elsewhere ----
+
+CREATE TABLE old (id int PRIMARY KEY, source text, created timestamptz, status text);
+INSERT INTO old SELECT g, 'o' || g % 70, timestamptz '2025-12-30' + g * interval '5 hours', CASE g % 3 WHEN 0 THEN 'mql' WHEN 1 THEN 'known' END FROM generate_series(1, 100) AS g;
+SELECT lifecycle.track('old', status_column => 'status', source => 'source', entered => 'created');
+SELECT lifecycle.import_history('old', $$SELECT * FROM (VALUES (2, 'known', timestamptz '2026-01-03'), (2, 'mql', '2026-01-04'), (5, 'mql', '2026-02-04'), (5, 'lost', '2026-02-05')) AS i (lead, status, at)$$);
+SELECT is_empty($$SELECT * FROM lifecycle.verify('old')$$, 'import_history() is counted');
+CALL lifecycle.backfill('old', batch => 30);
+SELECT is_empty($$SELECT * FROM lifecycle.verify('old')$$, 'so is backfill()');
+SELECT lifecycle.refresh('old');
+SELECT is_empty($$SELECT * FROM lifecycle.verify('old')$$, 'merged, with more sources than are told apart');
+SELECT is_empty($$SELECT * FROM months_differ('old')$$, 'by months');
+SELECT is((SELECT count(DISTINCT segment) FROM old_funnel), 65::bigint, '64 of them, and the others');
+SELECT results_eq('SELECT status, sum(reached), sum(of_which_inferred) FROM old_funnel WHERE segment IS NOT NULL GROUP BY status ORDER BY status',
+                  'SELECT status, reached::numeric, of_which_inferred::numeric FROM lifecycle.funnel_of_history(''old'', ''-infinity'', ''infinity'', ''filled'', ''ever'', NULL) ORDER BY status', 'which are all');
+UPDATE old SET status = 'sal' WHERE id IN (3, 66, 69);
+INSERT INTO old VALUES (200, 'o999', now(), NULL);
+SELECT is_empty($$SELECT * FROM lifecycle.verify('old')$$, 'also what is new of them');
+SELECT lifecycle.refresh('old');
+SELECT is_empty($$SELECT * FROM lifecycle.verify('old')$$, 'before and after');
+
+-- ---- partitions ----
+
+CREATE TABLE split (id int PRIMARY KEY, source text) PARTITION BY RANGE (id);
+CREATE TABLE split_low PARTITION OF split FOR VALUES FROM (0) TO (100);
+CREATE TABLE split_high PARTITION OF split DEFAULT;
+SELECT lifecycle.track('split', source => 'source');
+INSERT INTO split SELECT g, 'p' FROM generate_series(90, 110) AS g;
+UPDATE split_low SET lifecycle_status = 'mql' WHERE id < 95;
+DELETE FROM split WHERE id IN (99, 100);
+SELECT is(differs('split'), '', 'leads in partitions');
+
+-- ---- another time zone ----
+
+SELECT lives_ok($$UPDATE lifecycle.program SET tz = 'Asia/Tokyo' WHERE lead_table = 'leads'::regclass$$, 'the owner gives a program another time zone');
+SELECT is_empty($$SELECT * FROM lifecycle.verify('leads')$$, 'the flow has its days at once');
+SELECT is(differs(), '', 'and so have the views');
+SELECT is((SELECT inflow FROM leads_funnel_monthly WHERE status = 'recycled' AND month = '2026-02-01'), 2::bigint, 'in Tokyo it was February');
+BEGIN;
+UPDATE lifecycle.program SET tz = 'America/New_York' WHERE lead_table = 'leads'::regclass;
+ROLLBACK;
+SELECT is_empty($$SELECT * FROM lifecycle.verify('leads')$$, 'rolled back with the transaction');
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT is(failure($$UPDATE lifecycle.program SET tz = 'UTC' WHERE lead_table = 'leads'::regclass$$),
+          E'0A000: the time zone of a program cannot be changed in a transaction that is REPEATABLE READ\n'
+          'DETAIL: It would not see all moves that have to be counted by the new days.\nHINT: BEGIN ISOLATION LEVEL READ COMMITTED;', 'not by an old snapshot');
+SELECT is(failure($$UPDATE lifecycle.program SET on_illegal = 'error' WHERE lead_table = 'leads'::regclass$$), 'no error', 'what has no days may change');
+SELECT is(failure($$SELECT lifecycle.refresh()$$), 'no error', 'and refresh() may be called there');
+COMMIT;
+SELECT is(failure($$UPDATE lifecycle.program SET tz = 'UTC' WHERE lead_table = 'leads'::regclass$$, 'refresh_other') ~ '^42501', true, 'nobody else does');
+
+-- a table that was untracked is refreshed no more
+SELECT lifecycle.untrack('others');
+SELECT lives_ok('SELECT lifecycle.refresh()', 'and does not keep the others from it');
+SELECT * FROM finish();
