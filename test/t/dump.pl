@@ -14,13 +14,21 @@ my $triggers = q{SELECT tgrelid::regclass, tgname, pg_get_triggerdef(oid), tgena
                  WHERE NOT tgisinternal AND tgrelid::regclass::text LIKE 'crm.%' ORDER BY 1, 2};
 my $model = q{SELECT (SELECT count(*) FROM lifecycle.stage WHERE model = 'mine'),
                      (SELECT string_agg(to_status, ',' ORDER BY to_status) FROM lifecycle.transition WHERE model = 'mine' AND from_status = 'customer')};
+my $flow = q{SELECT * FROM crm.leads_flow ORDER BY leads_flow::text};
+my $funnel = q{SELECT segment, status, rank, reached, of_which_inferred, next_step_rate, cumulative_rate FROM crm.leads_funnel ORDER BY segment NULLS FIRST, rank, status};
+my $months = q{SELECT month, status, rank, opening, inflow, inflow_new, inflow_again, outflow, closing, period_rate FROM crm.leads_funnel_monthly ORDER BY month, rank, status};
+my $overview = q{SELECT lead, status, rank, label, since, seq, demographic_score, behavior_score, marketing FROM crm.leads_lifecycle ORDER BY lead};
+my $refresh = q{DO $$BEGIN PERFORM lifecycle.refresh('crm.leads'); END$$};
+my $grants = q{SELECT oid::regclass, relowner::regrole, coalesce(relacl, acldefault('r', relowner)), reloptions FROM pg_class
+               WHERE relnamespace = 'crm'::regnamespace AND relkind IN ('v', 'm') ORDER BY relname};
+my $views = q{SELECT overview, funnel, funnel_monthly FROM lifecycle.program ORDER BY id};
 my $verify = q{SELECT * FROM lifecycle.verify('crm.leads')};
 
 my $node = PostgreSQL::Test::Cluster->new('primary');
 $node->init(allows_streaming => 'logical');
 $node->append_conf('postgresql.conf', "max_prepared_transactions = 5\n");
 $node->start;
-$node->safe_psql('postgres', 'CREATE ROLE sales LOGIN');
+$node->safe_psql('postgres', 'CREATE ROLE sales LOGIN; CREATE ROLE reader');
 $node->safe_psql('postgres', 'CREATE DATABASE crm OWNER sales');
 $node->safe_psql('crm', q{
     CREATE EXTENSION lifecycle;
@@ -30,8 +38,10 @@ $node->safe_psql('crm', q{
     SELECT lifecycle.copy_model('standard', 'mine');
     INSERT INTO lifecycle.transition VALUES ('mine', 'customer', 'lost');
     CREATE TABLE crm.leads (id int PRIMARY KEY, name text, source text);
+    GRANT SELECT ON crm.leads TO reader;
     SELECT lifecycle.track('crm.leads', model => 'mine', source => 'source', on_illegal => 'keep');
     INSERT INTO crm.leads (id, source) SELECT g, 'web' FROM generate_series(1, 5) AS g;
+    SELECT lifecycle.refresh();
     UPDATE crm.leads SET lifecycle_status = 'mql' WHERE id <= 3;
     UPDATE crm.leads SET lifecycle_status = 'known' WHERE id = 1;
     UPDATE crm.leads SET lifecycle_status = 'recycled' WHERE id = 2;
@@ -61,12 +71,13 @@ $node->safe_psql('crm', q{
     UPDATE lifecycle.rule SET condition = '(nosuch = 7)' WHERE name = 'broken';
 });
 is($node->safe_psql('crm', $verify), '', 'the table is consistent before the dump');
+is($node->safe_psql('crm', q{SELECT count(DISTINCT span) FROM crm.leads_flow}), '5', 'the flow is merged in part');
 
 # pg_dump as superuser and as the owner, restored into another cluster.
 my $other = PostgreSQL::Test::Cluster->new('other');
 $other->init;
 $other->start;
-$other->safe_psql('postgres', 'CREATE ROLE sales LOGIN');
+$other->safe_psql('postgres', 'CREATE ROLE sales LOGIN; CREATE ROLE reader');
 my $file = "$PostgreSQL::Test::Utils::tmp_check/crm";
 
 foreach my $user (scalar getpwuid($>), 'sales')
@@ -82,6 +93,13 @@ foreach my $user (scalar getpwuid($>), 'sales')
 	is($other->safe_psql($database, $model), "11|lost,recycled", "dump by $user: the model of one's own is there");
 	is($other->safe_psql($database, 'SELECT lead, from_status, to_status FROM crm.leads_refused'), '1|mql|known', "dump by $user: the refused move is there");
 	is($other->safe_psql($database, $verify), '', "dump by $user: verify() finds nothing");
+	is($other->safe_psql($database, $flow), $node->safe_psql('crm', $flow), "dump by $user: the flow is there, as far as it was merged");
+	is($other->safe_psql($database, $views), $node->safe_psql('crm', $views), "dump by $user: the program knows its views");
+	is($other->safe_psql($database, $grants), $node->safe_psql('crm', $grants), "dump by $user: the views are there, and who may read them");
+	is($other->safe_psql($database, $overview), $node->safe_psql('crm', $overview), "dump by $user: where the leads are");
+	is($other->safe_psql($database, "SELECT count(*) FROM pg_class WHERE relkind = 'm' AND relispopulated"), '4', "dump by $user: materialized views are filled");
+	is($other->safe_psql($database, $funnel), $node->safe_psql('crm', "BEGIN; $refresh; $funnel; ROLLBACK"), "dump by $user: with the funnel of the flow");
+	is($other->safe_psql($database, $months), $node->safe_psql('crm', "BEGIN; $refresh; $months; ROLLBACK"), "dump by $user: and its months");
 	is($other->safe_psql($database, $rules), $node->safe_psql('crm', $rules), "dump by $user: the rules are there, disabled ones too");
 	is($other->safe_psql($database, $scored), $node->safe_psql('crm', $scored), "dump by $user: scores are as they were");
 	$other->safe_psql($database, q{
@@ -110,6 +128,11 @@ foreach my $user (scalar getpwuid($>), 'sales')
 		  . "3|1|1||known\n3|2|1|known|mql\n3|3|1|mql|\n3|4|2||known\n6|1|1||known",
 		"dump by $user: writes continue the history");
 	is($other->safe_psql($database, $verify), '', "dump by $user: verify() finds nothing after the writes");
+	$other->safe_psql($database, 'SET ROLE sales; SELECT lifecycle.refresh()');
+	is($other->safe_psql($database, "SELECT count(*) FROM crm.leads_flow WHERE span = 'new'"), '0', "dump by $user: refresh() goes on");
+	is($other->safe_psql($database, $verify), '', "dump by $user: verify() finds nothing after that");
+	is($other->safe_psql($database, "SELECT reached FROM crm.leads_funnel WHERE segment IS NULL AND status = 'known'"), '6', "dump by $user: nor do the views miss anything");
+	is($other->psql($database, 'SET ROLE sales; BEGIN; DROP TABLE crm.leads; ROLLBACK'), 0, "dump by $user: the views keep nobody from dropping the leads");
 	$other->safe_psql($database, q{
 		SET ROLE sales;
 		CREATE TABLE crm.deals (id int PRIMARY KEY);
@@ -132,6 +155,9 @@ $other->safe_psql('empty', "SELECT lifecycle.untrack('crm.leads')");
 $other->safe_psql('empty', "SELECT lifecycle.track('crm.leads')");
 $other->safe_psql('empty', 'INSERT INTO crm.leads (id) VALUES (1)');
 is($other->safe_psql('empty', $verify), '', 'tracked again, it works');
+$other->safe_psql('empty', 'SELECT lifecycle.refresh()');
+is($other->safe_psql('empty', 'SELECT (SELECT status FROM crm.leads_lifecycle), reached, closing FROM crm.leads_funnel f JOIN crm.leads_funnel_monthly USING (status) WHERE segment IS NULL AND f.rank = 1'),
+	'known|1|1', 'with its views');
 $other->stop;
 
 # A crash in the middle of a transaction, and between the two phases of another.
@@ -171,7 +197,7 @@ foreach my $query (
 	"SELECT * FROM lifecycle.flow('crm.leads', date_trunc('day', now()), now(), '1 day')",
 	"SELECT * FROM lifecycle.next_statuses('crm.leads', 'mql')",
 	"SELECT lifecycle.is_valid_transition('customer'::text, 'lost', 'mine'), lifecycle.is_valid_transition('customer'::text, 'lost')",
-	"SELECT * FROM crm.leads ORDER BY id")
+	"SELECT * FROM crm.leads ORDER BY id", $overview =~ s/, behavior_score//r, $funnel, $months, $flow)
 {
 	my $there = $standby->safe_psql('crm', $query =~ s/now\(\), '1 day'/date_trunc('day', now()) + interval '1 day'/r);
 	is($there, $node->safe_psql('crm', $query =~ s/now\(\), '1 day'/date_trunc('day', now()) + interval '1 day'/r), "on a standby as on the primary: $query");
