@@ -18,6 +18,7 @@
  */
 #include "lifecycle.h"
 
+#include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "funcapi.h"
@@ -39,9 +40,18 @@ PG_FUNCTION_INFO_V1(lifecycle_conversion);
 /* Columns that are read of the flow. */
 enum
 {
-	R_DAY = 1, R_SOURCE, R_COHORT, R_FROM_STATUS, R_TO_STATUS, R_REACHED,
-	R_N, R_N_NEW, R_N_AGAIN, R_N_LEFT, R_N_ENTERED
+	R_DAY, R_N, R_COHORT, R_SOURCE, R_REACHED,
+	R_N_NEW = R_COHORT, R_N_AGAIN, R_N_LEFT, R_N_ENTERED, R_FROM_STATUS, R_TO_STATUS,
+	R_COLUMNS
 };
+
+/* A row of the flow: of sets, or of moves. */
+typedef struct FlowRow
+{
+	Datum		values[R_COLUMNS];
+	bool		nulls[R_COLUMNS];
+	bool		merged;
+} FlowRow;
 
 /* ---- reading the flow ---- */
 
@@ -56,31 +66,18 @@ typedef struct Period
 	bool		segments;		/* sources and cohorts apart */
 } Period;
 
-typedef void (*RowCallback) (SPITupleTable *rows, uint64 i, bool merged, void *arg);
-
-static int64
-row_int64(SPITupleTable *rows, uint64 i, int column)
-{
-	bool		isnull;
-
-	return DatumGetInt64(SPI_getbinval(rows->vals[i], rows->tupdesc, column, &isnull));
-}
+typedef void (*RowCallback) (const FlowRow *row, void *arg);
 
 static text *
-row_text(SPITupleTable *rows, uint64 i, int column)
+row_text(const FlowRow *row, int column)
 {
-	bool		isnull;
-	Datum		value = SPI_getbinval(rows->vals[i], rows->tupdesc, column, &isnull);
-
-	return isnull ? NULL : DatumGetTextPP(value);
+	return row->nulls[column] ? NULL : DatumGetTextPP(row->values[column]);
 }
 
-static DateADT
-row_day(SPITupleTable *rows, uint64 i)
+static int64
+row_count(const FlowRow *row, int column)
 {
-	bool		isnull;
-
-	return DatumGetDateADT(SPI_getbinval(rows->vals[i], rows->tupdesc, R_DAY, &isnull));
+	return DatumGetInt64(row->values[column]);
 }
 
 /* The first day of the month that the day is in. */
@@ -137,11 +134,14 @@ read_span(const Period *p, const char *span, DateADT from, DateADT to, RowCallba
 {
 	static Oid types[] = {TEXTOID, TEXTOID, DATEOID, DATEOID};
 	LcProgram  *program = p->program;
+	bool		moves = strcmp(p->kind, "move") == 0;
 	bool		months = strcmp(span, "month") == 0;
+	LcPlan		plan = moves ? LC_PLAN_FLOW_MOVES : LC_PLAN_FLOW_SETS;
 	Datum		values[4];
 	Oid			userid;
 	int			sec_context;
 	SPITupleTable *rows;
+	FlowRow		row;
 	uint64		n;
 
 	if (from >= to && !DATE_NOT_FINITE(from))
@@ -152,24 +152,27 @@ read_span(const Period *p, const char *span, DateADT from, DateADT to, RowCallba
 	values[3] = DateADTGetDatum(to);
 	GetUserIdAndSecContext(&userid, &sec_context);
 	SetUserIdAndSecContext(program->owner, sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
-	lc_plan_prepare(program, LC_PLAN_FLOW,
-					program->plans[LC_PLAN_FLOW] != NULL ? NULL :
-					   psprintf("SELECT f.day, f.source, f.cohort, f.from_status, f.to_status, f.reached,"
-								" f.n, f.n_new, f.n_again, f.n_left, f.n_entered"
-								" FROM %s f WHERE f.span OPERATOR(pg_catalog.=) $1 AND f.kind OPERATOR(pg_catalog.=) $2"
-								" AND f.day OPERATOR(pg_catalog.>=) $3 AND f.day OPERATOR(pg_catalog.<) $4",
-								lc_table_name(program->flow)),
-					   lengthof(types), types);
-	if (SPI_execute_plan(program->plans[LC_PLAN_FLOW], values, NULL, true, 0) != SPI_OK_SELECT)
+	lc_plan_prepare(program, plan,
+					program->plans[plan] != NULL ? NULL :
+					psprintf("SELECT f.day, f.n, %s FROM %s f"
+							 " WHERE f.span OPERATOR(pg_catalog.=) $1 AND f.kind OPERATOR(pg_catalog.=) $2"
+							 " AND f.day OPERATOR(pg_catalog.>=) $3 AND f.day OPERATOR(pg_catalog.<) $4",
+							 moves ? "f.n_new, f.n_again, f.n_left, f.n_entered, f.from_status, f.to_status" :
+							 "f.cohort, f.source, f.reached",
+							 lc_table_name(program->flow)),
+					lengthof(types), types);
+	if (SPI_execute_plan(program->plans[plan], values, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the flow of \"%s\"", program->name);
 	SetUserIdAndSecContext(userid, sec_context);
 	rows = SPI_tuptable;
 	n = SPI_processed;
+	row.merged = strcmp(span, "new") != 0;
 	for (uint64 i = 0; i < n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!months || !is_split(p, row_day(rows, i)))
-			callback(rows, i, strcmp(span, "new") != 0, arg);
+		heap_deform_tuple(rows->vals[i], rows->tupdesc, row.values, row.nulls);
+		if (!months || !is_split(p, DatumGetDateADT(row.values[R_DAY])))
+			callback(&row, arg);
 	}
 	SPI_freetuptable(rows);
 }
@@ -359,36 +362,33 @@ segment_of(Funnel *f, const text *name)
 }
 
 static void
-add_set(SPITupleTable *rows, uint64 i, bool merged, void *arg)
+add_set(const FlowRow *row, void *arg)
 {
 	Funnel	   *f = arg;
 	LcModel    *model = f->program->model;
-	int64		n = row_int64(rows, i, R_N);
-	text	   *source = f->by == 's' ? row_text(rows, i, R_SOURCE) : NULL;
+	int64		n = row_count(row, R_N);
+	text	   *source = f->by == 's' ? row_text(row, R_SOURCE) : NULL;
 	text	   *name = NULL;
 	Segment    *s;
 	Datum	   *labels;
 	bool	   *nulls;
 	int			nlabels;
 	int			furthest = -1;
-	bool		isnull;
-	Datum		value;
 
 	if (f->by == 's')
 		name = source != NULL ? source : cstring_to_text("(none)");
 	else if (f->by == 'c')
 	{
-		value = SPI_getbinval(rows->vals[i], rows->tupdesc, R_COHORT, &isnull);
-		name = isnull ? cstring_to_text("(none)") : cstring_to_text(psprintf("%d", DatumGetInt32(value)));
+		name = row->nulls[R_COHORT] ? cstring_to_text("(none)") :
+			cstring_to_text(psprintf("%d", DatumGetInt32(row->values[R_COHORT])));
 	}
 	s = segment_of(f, name);
 	s->units += n;
 	s->is_source = s->is_source || source != NULL;
-	s->is_merged = s->is_merged || merged;
-	if (merged && source != NULL && VARSIZE_ANY_EXHDR(source) == 7 && memcmp(VARDATA_ANY(source), "(other)", 7) == 0)
+	s->is_merged = s->is_merged || row->merged;
+	if (row->merged && source != NULL && VARSIZE_ANY_EXHDR(source) == 7 && memcmp(VARDATA_ANY(source), "(other)", 7) == 0)
 		f->other = s->is_other = true;
-	value = SPI_getbinval(rows->vals[i], rows->tupdesc, R_REACHED, &isnull);
-	deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &labels, &nulls, &nlabels);
+	deconstruct_array(DatumGetArrayTypeP(row->values[R_REACHED]), TEXTOID, -1, false, TYPALIGN_INT, &labels, &nulls, &nlabels);
 	for (int k = 0; k < nlabels; k++)
 	{
 		int			stage = nulls[k] ? -1 : stage_of(f->program, DatumGetTextPP(labels[k]));
@@ -712,14 +712,14 @@ step_of(Flow *f, text *status, int step)
 }
 
 static void
-add_move(SPITupleTable *rows, uint64 i, bool merged, void *arg)
+add_move(const FlowRow *row, void *arg)
 {
 	Flow	   *f = arg;
 	const Period *p = f->period;
-	DateADT		day = row_day(rows, i);
-	text	   *from = row_text(rows, i, R_FROM_STATUS);
-	text	   *to = row_text(rows, i, R_TO_STATUS);
-	int64		n = row_int64(rows, i, R_N);
+	DateADT		day = DatumGetDateADT(row->values[R_DAY]);
+	text	   *from = row_text(row, R_FROM_STATUS);
+	text	   *to = row_text(row, R_TO_STATUS);
+	int64		n = row_count(row, R_N);
 	int			low = 0;
 	int			high = p->nbounds;
 
@@ -739,8 +739,8 @@ add_move(SPITupleTable *rows, uint64 i, bool merged, void *arg)
 		Step	   *s = step_of(f, to, low);
 
 		s->inflow += n;
-		s->inflow_new += row_int64(rows, i, R_N_NEW);
-		s->inflow_again += row_int64(rows, i, R_N_AGAIN);
+		s->inflow_new += row_count(row, R_N_NEW);
+		s->inflow_again += row_count(row, R_N_AGAIN);
 	}
 }
 
@@ -865,12 +865,12 @@ typedef struct Conversion
 } Conversion;
 
 static void
-add_passage(SPITupleTable *rows, uint64 i, bool merged, void *arg)
+add_passage(const FlowRow *row, void *arg)
 {
 	Conversion *c = arg;
-	text	   *from_status = row_text(rows, i, R_FROM_STATUS);
+	text	   *from_status = row_text(row, R_FROM_STATUS);
 	int			from = status_of(&c->statuses, from_status);
-	int			to = status_of(&c->statuses, row_text(rows, i, R_TO_STATUS));
+	int			to = status_of(&c->statuses, row_text(row, R_TO_STATUS));
 	int			k = 0;
 
 	if (status_count(&c->statuses) > c->nentered)
@@ -882,7 +882,7 @@ add_passage(SPITupleTable *rows, uint64 i, bool merged, void *arg)
 		c->nentered = n;
 	}
 	if (to >= 0)
-		c->entered[to] += row_int64(rows, i, R_N_ENTERED);
+		c->entered[to] += row_count(row, R_N_ENTERED);
 	if (from_status == NULL)
 		return;
 	while (k < c->npassages && (c->passages[k].from != from || c->passages[k].to != to))
@@ -900,7 +900,7 @@ add_passage(SPITupleTable *rows, uint64 i, bool merged, void *arg)
 		c->passages[k].moves = 0;
 		c->npassages++;
 	}
-	c->passages[k].moves += row_int64(rows, i, R_N_LEFT);
+	c->passages[k].moves += row_count(row, R_N_LEFT);
 }
 
 static int
