@@ -316,11 +316,12 @@ store_new(Relation rel, ResultRelInfo *rri, EState *estate, TupleTableSlot *slot
 
 /*
  * Write the sums that were read from the table over what was read, and new ones.
- * Those that remain, since somebody else wrote them meanwhile, are put together
- * at the beginning of the array; gives their number.
+ * Those that remain, since somebody else wrote them meanwhile, or since the table
+ * is left to the executor, are put together at the beginning of the array; gives
+ * their number.  "alone" says that nobody else was met.
  */
 static int
-store_in_place(LcProgram *program, ToStore *sums, int n)
+store_in_place(LcProgram *program, ToStore *sums, int n, bool *alone)
 {
 	Relation	rel = table_open(program->behavior, RowExclusiveLock);
 	EState	   *estate;
@@ -333,6 +334,7 @@ store_in_place(LcProgram *program, ToStore *sums, int n)
 	List	   *arbiters;
 	int			left = 0;
 
+	*alone = true;
 	if (!is_plain(rel))
 	{
 		table_close(rel, NoLock);
@@ -394,14 +396,17 @@ store_in_place(LcProgram *program, ToStore *sums, int n)
 	FreeExecutorState(estate);
 	table_close(rel, NoLock);
 	CommandCounterIncrement();
+	*alone = left == 0;
 	return left;
 }
 
 /*
- * Store the points of the leads, which were read, and are held since.  SPI is
- * connected.
+ * Store the points of the leads, which were read, and are held since.  False
+ * where somebody else wrote some of them nevertheless: he did not find the lead,
+ * and it came past our triggers, with a partition.  He is through now, and what
+ * is stored is what was given here, without what he added.  SPI is connected.
  */
-void
+bool
 lc_behavior_write(LcProgram *program, Datum *leads, LcBehavior **behaviors, int n)
 {
 	Oid			types[B_COLUMNS] = {InvalidOid, INTERVALARRAYOID, FLOAT8ARRAYOID, TIMESTAMPTZARRAYOID,
@@ -412,13 +417,14 @@ lc_behavior_write(LcProgram *program, Datum *leads, LcBehavior **behaviors, int 
 	ToStore    *sums;
 	int			rows = 0;
 	int			k = 0;
+	bool		alone;
 	int			dims[1];
 	int			lbs[1] = {1};
 
 	for (int i = 0; i < n; i++)
 		rows += behaviors[i]->n;
 	if (rows == 0)
-		return;
+		return true;
 	sums = palloc(rows * sizeof(ToStore));
 	for (int i = 0; i < n; i++)
 	{
@@ -429,9 +435,9 @@ lc_behavior_write(LcProgram *program, Datum *leads, LcBehavior **behaviors, int 
 			sums[k].since = behaviors[i]->since;
 		}
 	}
-	rows = store_in_place(program, sums, rows);
+	rows = store_in_place(program, sums, rows, &alone);
 	if (rows == 0)
-		return;
+		return true;
 	for (int c = 0; c < B_COLUMNS; c++)
 		columns[c] = palloc(rows * sizeof(Datum));
 	heat_nulls = palloc(rows * sizeof(bool));
@@ -465,6 +471,7 @@ lc_behavior_write(LcProgram *program, Datum *leads, LcBehavior **behaviors, int 
 								 " heat = EXCLUDED.heat, since = EXCLUDED.since",
 								 table_name(program)),
 						program->owner, B_COLUMNS, types, values);
+	return alone;
 }
 
 /*

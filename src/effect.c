@@ -55,10 +55,11 @@ compare_entries(const void *a, const void *b, void *order)
 }
 
 /*
- * Bring the points of the lead up to date, in memory.
+ * Bring the points of the lead up to date, in memory.  Where it is done again,
+ * the score from before is known.
  */
 static void
-apply_points(LcSignalFrame *frame, LcProgram *program, Affected *a, LcBehavior *behavior)
+apply_points(LcSignalFrame *frame, LcProgram *program, Affected *a, LcBehavior *behavior, bool again)
 {
 	bool		anew = false;
 
@@ -70,7 +71,8 @@ apply_points(LcSignalFrame *frame, LcProgram *program, Affected *a, LcBehavior *
 		if (behavior->known && behavior->since != DT_NOBEGIN)
 			a->changed = true;
 	}
-	a->before = lc_behavior_at(behavior, a->moment);
+	if (!again)
+		a->before = lc_behavior_at(behavior, a->moment);
 	for (Size i = a->first; i < a->first + a->n; i++)
 	{
 		if (frame->entries[i].effect == POINTS_CHANGED ||
@@ -228,6 +230,47 @@ lock_affected(Locking *l)
 }
 
 /*
+ * Read the points of the leads, which are locked, judge what becomes of them, and
+ * write them.  False where somebody else wrote points meanwhile (see
+ * lc_behavior_write()).
+ */
+static bool
+settle(LcSignalFrame *frame, Affected *affected, Locking *locking, TupleTableSlot *slot, bool again)
+{
+	LcProgram  *program = locking->program;
+	int			n = locking->n;
+	LcBehavior *behaviors = lc_behavior_read(program, locking->keys, n);
+	Datum	   *changed_keys = palloc(n * sizeof(Datum));
+	LcBehavior **changed = palloc(n * sizeof(LcBehavior *));
+	int			nchanged = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		Affected   *a = &affected[i];
+		bool		is_set;
+
+		a->is_there = locking->rows[i] != NULL;
+		if (a->is_there)
+		{
+			ExecStoreHeapTuple(locking->rows[i], slot, false);
+			lc_lead_read(program, slot, &a->lead);
+		}
+		a->moment = lc_moment(program, &is_set);
+		if (a->is_there && !a->lead.since_isnull)
+			a->moment = Max(a->moment, a->lead.since);
+		apply_points(frame, program, a, &behaviors[i], again);
+		if (a->is_there && a->lead.stage >= 0)
+			find_winner(frame, program, a, &behaviors[i], slot);
+		if (a->changed)
+		{
+			changed_keys[nchanged] = a->key;
+			changed[nchanged++] = &behaviors[i];
+		}
+	}
+	return lc_behavior_write(program, changed_keys, changed, nchanged);
+}
+
+/*
  * Put into effect what the statement did to the leads, whose entries are in the
  * order of the key.
  */
@@ -237,46 +280,23 @@ apply(LcSignalFrame *frame, Affected *affected, int n)
 	LcProgram  *program = frame->leads;
 	Relation	rel = table_open(program->root, AccessShareLock);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
-	Datum	   *keys = palloc(n * sizeof(Datum));
-	LcBehavior *behaviors;
-	Datum	   *changed_keys = palloc(n * sizeof(Datum));
-	LcBehavior **changed = palloc(n * sizeof(LcBehavior *));
-	int			nchanged = 0;
 	Locking		locking = {0};
+	bool		again = false;
 
-	for (int i = 0; i < n; i++)
-		keys[i] = affected[i].key;
 	locking.program = program;
-	locking.keys = keys;
+	locking.keys = palloc(n * sizeof(Datum));
+	for (int i = 0; i < n; i++)
+		locking.keys[i] = affected[i].key;
 	locking.n = n;
 	locking.unknown = palloc(n * sizeof(Datum));
 	lock_affected(&locking);
 
-	behaviors = lc_behavior_read(program, keys, n);
-	for (int i = 0; i < n; i++)
+	while (!settle(frame, affected, &locking, slot, again))
 	{
-		Affected   *a = &affected[i];
-		bool		is_set;
-
-		a->is_there = locking.rows[i] != NULL;
-		if (a->is_there)
-		{
-			ExecStoreHeapTuple(locking.rows[i], slot, false);
-			lc_lead_read(program, slot, &a->lead);
-		}
-		a->moment = lc_moment(program, &is_set);
-		if (a->is_there && !a->lead.since_isnull)
-			a->moment = Max(a->moment, a->lead.since);
-		apply_points(frame, program, a, &behaviors[i]);
-		if (a->is_there && a->lead.stage >= 0)
-			find_winner(frame, program, a, &behaviors[i], slot);
-		if (a->changed)
-		{
-			changed_keys[nchanged] = a->key;
-			changed[nchanged++] = &behaviors[i];
-		}
+		/* made anew of the rows that are there, his and ours, as often as it takes */
+		frame->anew = true;
+		again = true;
 	}
-	lc_behavior_write(program, changed_keys, changed, nchanged);
 	for (int i = 0; i < n; i++)
 	{
 		if (affected[i].winner != NULL)

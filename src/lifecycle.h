@@ -674,7 +674,7 @@ extern void lc_behavior_add(LcBehavior *behavior, float8 half_life, float8 point
 extern float8 lc_behavior_of(LcProgram *program, Datum lead, TimestampTz moment);
 extern float8 lc_behavior_score(LcProgram *program, Datum lead, TimestampTz moment);
 extern LcBehavior *lc_behavior_read(LcProgram *program, Datum *leads, int n);
-extern void lc_behavior_write(LcProgram *program, Datum *leads, LcBehavior **behaviors, int n);
+extern bool lc_behavior_write(LcProgram *program, Datum *leads, LcBehavior **behaviors, int n);
 extern void lc_behavior_hold(LcProgram *program, Datum *leads, int n);
 extern void lc_behavior_restart(LcProgram *program, Datum lead, TimestampTz at);
 
