@@ -122,7 +122,7 @@ BEGIN
         RETURN QUERY EXECUTE format($q$
             WITH known AS MATERIALIZED (
                 -- of more sources than the flow tells apart, the rest are one
-                SELECT DISTINCT f.source FROM %1$s f WHERE f.span = 'day' AND f.source IS NOT NULL
+                SELECT DISTINCT f.source FROM %1$s f WHERE f.span = 'day' AND f.source IS NOT NULL AND f.source <> '(other)'
             ), counted AS (
                 SELECT true AS is_flow, f.kind, f.day, f.source, f.cohort, f.from_status, f.to_status, f.reached,
                        f.n, f.n_new, f.n_again, f.n_left, f.n_entered
@@ -134,7 +134,8 @@ BEGIN
                        ARRAY[sum(c.n), sum(c.n_new), sum(c.n_again), sum(c.n_left), sum(c.n_entered)] AS counts
                 FROM counted c
                 CROSS JOIN LATERAL (
-                    SELECT CASE WHEN c.source IS NULL OR c.source IN (SELECT k.source FROM known k) THEN c.source ELSE '(other)' END) AS s (source)
+                    SELECT CASE WHEN c.source IS NULL OR c.source IN (SELECT k.source FROM known k) OR (SELECT count(*) FROM known) < 64
+                                THEN c.source ELSE '(other)' END) AS s (source)
                 GROUP BY c.is_flow, c.kind, c.day, s.source, c.cohort, c.from_status, c.to_status, c.reached
             ), pairs AS (
                 SELECT p.kind, p.day, p.source, p.cohort, p.from_status, p.to_status, p.reached,

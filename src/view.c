@@ -20,6 +20,7 @@
 #include "nodes/parsenodes.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -59,6 +60,8 @@ lifecycle_register_views(PG_FUNCTION_ARGS)
 	lc_follow_execute("UPDATE lifecycle.program SET overview = $2, funnel = $3, funnel_monthly = $4"
 					  " WHERE lead_table = $1 AND (overview, funnel, funnel_monthly) IS DISTINCT FROM ($2, $3, $4)",
 					  4, types, values, SPI_OK_UPDATE);
+	/* who may read the view may read reports */
+	CacheInvalidateRelcacheByRelid(leads.objectId);
 	PG_RETURN_VOID();
 }
 
