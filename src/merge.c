@@ -28,6 +28,8 @@ PG_FUNCTION_INFO_V1(lifecycle_flow_key);
 Datum
 lifecycle_lock_flow(PG_FUNCTION_ARGS)
 {
+	/* rather than an error about the mode of a lock */
+	PreventCommandDuringRecovery("lifecycle.refresh()");
 	LockDatabaseObject(lc_config_relid("program"), PG_GETARG_INT32(0), 0, ShareUpdateExclusiveLock);
 	PG_RETURN_VOID();
 }
