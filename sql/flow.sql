@@ -92,7 +92,8 @@ BEGIN
             GROUP BY v.lead, v.cycle
         ), leads AS (
             SELECT v.lead, min(v.entered_at) AS entered_at, min(v.source) AS source, min(v.cohort) AS cohort,
-                   array_agg(DISTINCT v.to_status COLLATE "C" ORDER BY v.to_status COLLATE "C") AS reached
+                   array_agg(DISTINCT v.to_status COLLATE "C" ORDER BY v.to_status COLLATE "C") AS reached,
+                   array_agg(DISTINCT v.to_status COLLATE "C" ORDER BY v.to_status COLLATE "C") FILTER (WHERE v.cycle = 1) AS first
             FROM visits v
             GROUP BY v.lead
             HAVING max(v.cycle) > 1
@@ -114,9 +115,8 @@ BEGIN
             UNION ALL
             SELECT 'ever', lifecycle.flow_day(l.entered_at, $1), l.source, l.cohort, NULL, NULL, s.reached, s.n, 0, 0, 0, 0
             FROM leads l
-            LEFT JOIN cycles c ON c.lead = l.lead AND c.cycle = 1
-            CROSS JOIN LATERAL (VALUES (c.reached, -1), (l.reached, 1)) AS s (reached, n)
-            WHERE s.reached IS NOT NULL AND c.reached IS DISTINCT FROM l.reached
+            CROSS JOIN LATERAL (VALUES (l.first, -1), (l.reached, 1)) AS s (reached, n)
+            WHERE s.reached IS NOT NULL AND l.first IS DISTINCT FROM l.reached
         )
         SELECT c.kind, c.day, c.source, c.cohort, c.from_status, c.to_status, c.reached, sum(c.n)::bigint,
                sum(c.n_new)::bigint, sum(c.n_again)::bigint, sum(c.n_left)::bigint, sum(c.n_entered)::bigint
