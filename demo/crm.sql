@@ -1,4 +1,4 @@
--- An ordinary CRM: accounts, leads, opportunities. Nothing here knows of lifecycle.
+-- An ordinary CRM: accounts, leads, opportunities, activities. Nothing here knows of lifecycle.
 
 CREATE SCHEMA crm;
 
@@ -32,4 +32,13 @@ CREATE TABLE crm.opportunities (
     opened_at timestamptz NOT NULL,
     closed_at timestamptz
 );
-CREATE INDEX ON crm.opportunities (lead_id) WHERE closed_at IS NULL;
+CREATE INDEX ON crm.opportunities (lead_id);
+
+CREATE TABLE crm.activities (
+    id      int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    lead_id int NOT NULL,
+    kind    text NOT NULL CHECK (kind IN ('visit', 'webinar', 'mail', 'form')),
+    page    text,
+    at      timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX ON crm.activities (lead_id);

@@ -15,13 +15,26 @@ BEGIN
         WHERE n.created_at >= today AND n.created_at < today + 1 AND n.source <> 'trade fair'
         ORDER BY n.id;
 
+        INSERT INTO crm.activities (lead_id, kind, page, at)
+        SELECT a.lead_id, a.kind, a.page, a.at FROM demo.activity a
+        WHERE a.kind <> 'form' AND a.at >= today AND a.at < today + 1
+        ORDER BY a.at, a.lead_id;
+
         FOR step IN
             SELECT p.*, round((2000 * exp(3.2 * demo.chance(p.lead, 'revenue')))::numeric, -2) AS revenue
-            FROM demo.plan p WHERE p.at >= today AND p.at < today + 1 ORDER BY p.at, p.lead
+            FROM (SELECT * FROM demo.plan
+                  UNION ALL SELECT a.at, a.lead_id, 'hand raise', NULL, NULL FROM demo.activity a WHERE a.kind = 'form') AS p
+            WHERE p.at >= today AND p.at < today + 1 ORDER BY p.at, p.lead
         LOOP
             PERFORM set_config('lifecycle.at', step.at::text, true); -- SET LOCAL lifecycle.at = ...
             IF step.status IS NULL THEN
                 DELETE FROM crm.leads WHERE id = step.lead;
+            ELSIF step.status = 'hand raise' THEN
+                INSERT INTO crm.activities (lead_id, kind, page, at) VALUES (step.lead, 'form', '/contact-sales', step.at);
+            ELSIF EXISTS (SELECT FROM crm.opportunities o WHERE o.lead_id = step.lead AND o.stage = 'open') THEN
+                UPDATE crm.leads SET updated_by = step.updated_by, status_reason = step.reason WHERE id = step.lead;
+                UPDATE crm.opportunities SET stage = CASE step.status WHEN 'customer' THEN 'won' ELSE 'lost' END, closed_at = step.at
+                WHERE lead_id = step.lead AND stage = 'open';
             ELSE
                 UPDATE crm.leads
                 SET lifecycle_status = step.status::lifecycle.lifecycle_status, updated_by = step.updated_by,

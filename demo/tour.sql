@@ -29,7 +29,7 @@ RETURN CASE WHEN stay IS NULL THEN ''
 \echo
 \echo '      SELECT lifecycle.track(\'crm.leads\', entered => \'created_at\', source => \'source\', ...);'
 \echo
-\echo '  Then 2025 happened: COPY, INSERT, UPDATE and DELETE on crm.leads, and nothing else.'
+\echo '  Then 2025 happened: COPY, INSERT, UPDATE and DELETE on the tables of the CRM. Nothing else.'
 \t on
 \pset format unaligned
 SELECT format(E'  %s leads came, %s moves were recorded, %s leads were deleted and are not forgotten.',
@@ -102,6 +102,43 @@ FROM crm.leads_history h
 WHERE h.lead = :hero
 ORDER BY h.seq;
 
+\echo :bold'Points for what people do':plain'   rules on crm.leads and crm.activities, see demo/track.sql'
+\echo
+\echo '  Who they are gives points that stay; what they do, points that halve every 14 days. One more rule:'
+\echo
+\echo '      INSERT INTO lifecycle.rule (on_table, name, condition, status, only_from) VALUES'
+\echo '          (\'crm.leads\', \'interested\', \'demographic_score >= 20 AND behavior_score >= 50\', \'mql\','
+\echo '           \'{known,mal,engaged}\');'
+\echo
+INSERT INTO lifecycle.rule (on_table, name, condition, status, only_from) VALUES
+    ('crm.leads', 'interested', 'demographic_score >= 20 AND behavior_score >= 50', 'mql', '{known,mal,engaged}');
+\echo '  Another week: twelve leads read the prices, some of them often.'
+\echo
+INSERT INTO crm.activities (lead_id, kind, page, at)
+SELECT l.id, CASE n % 3 WHEN 2 THEN 'mail' ELSE 'visit' END, '/pricing', now() - (6 - n) * interval '1 day'
+FROM (SELECT l.id, row_number() OVER (ORDER BY l.id DESC) AS place
+      FROM crm.leads l WHERE l.lifecycle_status = 'engaged' ORDER BY l.id DESC LIMIT 12) AS l,
+     generate_series(1, 6) AS n
+WHERE n > l.place % 5
+ORDER BY l.id, n;
+INSERT INTO crm.activities (lead_id, kind)
+SELECT h.lead::int, 'webinar' FROM lifecycle.hottest('crm.leads', 2) h;
+\echo '      SELECT * FROM lifecycle.hottest(\'crm.leads\', 5);'
+\echo
+SELECT h.lead, format('%s %s, %s', l.first_name, l.last_name, l.title) AS "who", l.demographic_score AS "who they are",
+       round(h.behavior_score::numeric, 1) AS "what they do", l.lifecycle_status AS "status",
+       round(extract(epoch FROM lifecycle.behavior_falls_below('crm.leads', h.lead, 25) - now()) / 86400) || ' days' AS "below 25 in"
+FROM lifecycle.hottest('crm.leads', 5) h JOIN crm.leads l ON l.id = h.lead::int
+ORDER BY round(h.behavior_score::numeric, 1) DESC, l.id;
+SELECT h.lead AS risen FROM crm.leads_history h WHERE h.rule = 'interested' ORDER BY h.lead LIMIT 1 \gset
+\echo '  A score needs no job to fade and no index to be updated. Why is lead ':risen' an MQL?'
+\echo
+\echo '      SELECT * FROM lifecycle.explain(\'crm.leads\', ':risen');'
+\echo
+SELECT e.kind, e.name, e.on_table AS "on", e.holds, round(e.points::numeric, 1) AS points, substring(e.detail FROM '\d+ signals?|by rule "[^"]*"') AS detail
+FROM lifecycle.explain('crm.leads', :risen) e
+WHERE e.kind IN ('status', 'score', 'rule');
+
 \echo :bold'A move that the model does not know':plain
 \echo
 \echo '  A careless sync writes an old status over a customer:'
@@ -130,7 +167,7 @@ UPDATE crm.leads SET lifecycle_status = 'mql', updated_by = 'careless sync' WHER
 COMMIT;
 SELECT lead, from_status, to_status, actor FROM crm.leads_refused;
 
-\echo :bold'Deals follow by themselves':plain'   an AFTER INSERT trigger on crm.leads_history, see demo/track.sql'
+\echo :bold'Deals and leads':plain'   a hook opens a deal, rules follow those that are won or lost, see demo/track.sql'
 \echo
 SELECT o.stage AS "deal", count(*) AS "deals", to_char(sum(o.amount), '999,999,990') AS "      amount"
 FROM crm.opportunities o

@@ -1,8 +1,8 @@
 -- What happens in 2025: made up here, always the same, on every machine.
 --
 -- All chance comes from demo.chance(), a hash; there is no random() and no
--- clock. The result is two tables: the leads that come, and the plan of what
--- becomes of each of them.
+-- clock. The result is three tables: the leads that come, the plan of what
+-- becomes of each of them, and what they do.
 
 CREATE SCHEMA demo;
 
@@ -86,9 +86,9 @@ SELECT (row_number() OVER (ORDER BY t.created_at, l.n))::int AS id, l.n AS seed,
        1 + floor(900 * demo.chance(l.n, 'account') ^ 1.5)::int AS account_id,
        p.first_name, p.last_name, lower(p.first_name || '.' || p.last_name) || l.n || '@example.com' AS email,
        demo.pick(w.titles, l.n, 'title') AS title, s.name AS source, s.quality,
-       -- a hand raise: one in thirty asks to be called at once
-       CASE WHEN demo.chance(l.n, 'hand raise') < 0.03 AND s.entry_status IN ('known', 'mal') THEN 'mql'
-            ELSE s.entry_status END::text AS lifecycle_status,
+       s.entry_status AS lifecycle_status,
+       -- one in thirty asks to be called at once
+       demo.chance(l.n, 'hand raise') < 0.03 AND s.entry_status IN ('known', 'mal') AS hand_raise,
        t.created_at,
        CASE s.name WHEN 'partner' THEN 'partner portal' WHEN 'cold outreach' THEN 'outreach team'
                    WHEN 'trade fair' THEN 'list import' ELSE 'web form' END AS updated_by
@@ -121,7 +121,7 @@ CREATE FUNCTION demo.plan_lead(new demo.new_lead) RETURNS SETOF demo.plan
 AS $$
 DECLARE
     step int := 0;
-    status text := new.lifecycle_status;
+    status text := CASE WHEN new.hand_raise THEN 'mql' ELSE new.lifecycle_status END;
     at timestamptz := new.created_at;
     gone timestamptz := CASE WHEN demo.chance(new.seed, 'gone') < 0.005
                              THEN demo.working_time(new.created_at + interval '30 days', new.seed, 'gone at') END;
@@ -162,3 +162,17 @@ END
 $$;
 
 INSERT INTO demo.plan SELECT p.* FROM demo.new_lead n CROSS JOIN LATERAL demo.plan_lead(n) AS p;
+
+-- What they do: before somebody does something to a lead it has read, listened
+-- or answered; and the hand raises.
+CREATE TABLE demo.activity AS
+SELECT p.lead AS lead_id, demo.pick('{visit,visit,mail,mail,mail,webinar}', p.lead, 'what ' || p.at || n.n) AS kind,
+       demo.pick('{/pricing,/product,/blog}', p.lead, 'page ' || p.at || n.n) AS page,
+       p.at - (3 + 7000 * demo.chance(p.lead, 'when ' || p.at || n.n)) * interval '1 minute' AS at
+FROM demo.plan p
+JOIN demo.new_lead l ON l.id = p.lead
+CROSS JOIN LATERAL generate_series(1, floor(4 * demo.chance(p.lead, 'how many ' || p.at))::int) AS n (n)
+WHERE p.status IS NOT NULL
+UNION ALL
+SELECT l.id, 'form', '/contact-sales', l.created_at + interval '2 minutes' FROM demo.new_lead l WHERE l.hand_raise;
+DELETE FROM demo.activity a USING demo.new_lead l WHERE l.id = a.lead_id AND a.at < l.created_at;
