@@ -18,7 +18,10 @@
  */
 #include "lifecycle.h"
 
-#include "access/htup_details.h"
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "funcapi.h"
@@ -27,7 +30,12 @@
 #include "utils/array.h"
 #include "utils/datetime.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
+#include "utils/ruleutils.h"
+#include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(lifecycle_funnel);
 PG_FUNCTION_INFO_V1(lifecycle_funnel_of_flow);
@@ -40,12 +48,17 @@ PG_FUNCTION_INFO_V1(lifecycle_conversion);
 /* Columns that are read of the flow. */
 enum
 {
-	R_DAY, R_N, R_COHORT, R_SOURCE, R_REACHED,
-	R_N_NEW = R_COHORT, R_N_AGAIN, R_N_LEFT, R_N_ENTERED, R_FROM_STATUS, R_TO_STATUS,
+	R_DAY, R_SOURCE, R_COHORT, R_FROM_STATUS, R_TO_STATUS, R_REACHED,
+	R_N, R_N_NEW, R_N_AGAIN, R_N_LEFT, R_N_ENTERED,
 	R_COLUMNS
 };
 
-/* A row of the flow: of sets, or of moves. */
+static const char *const flow_columns[R_COLUMNS] = {
+	"day", "source", "cohort", "from_status", "to_status", "reached",
+	"n", "n_new", "n_again", "n_left", "n_entered"
+};
+
+/* A row of the flow. */
 typedef struct FlowRow
 {
 	Datum		values[R_COLUMNS];
@@ -125,6 +138,38 @@ is_split(const Period *p, DateADT month)
 	return low < p->nbounds && !DATE_NOT_FINITE(p->bounds[low]) && p->bounds[low] < next_month(month);
 }
 
+/* Open the index of the flow on (span, kind, day, key). */
+static Relation
+open_flow_index(Relation rel)
+{
+	List	   *indexes = RelationGetIndexList(rel);
+	ListCell   *cell;
+
+	foreach(cell, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+		Form_pg_index form = index->rd_index;
+
+		if (form->indisvalid && form->indnkeyatts >= 3 && index->rd_rel->relam == BTREE_AM_OID &&
+			RelationGetIndexPredicate(index) == NIL &&
+			form->indkey.values[0] == get_attnum(RelationGetRelid(rel), "span") &&
+			form->indkey.values[1] == get_attnum(RelationGetRelid(rel), "kind") &&
+			form->indkey.values[2] == get_attnum(RelationGetRelid(rel), "day"))
+		{
+			list_free(indexes);
+			return index;
+		}
+		index_close(index, AccessShareLock);
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("table \"%s\" has no index on (span, kind, day, key)", RelationGetRelationName(rel)),
+			 errhint("CREATE UNIQUE INDEX ON %s (span, kind, day, key);",
+					 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+												RelationGetRelationName(rel))),
+			 errtable(rel)));
+}
+
 /*
  * Hand the rows of a span, from the one day on and before the other, to the
  * callback; of months, those that no bound splits.
@@ -132,49 +177,57 @@ is_split(const Period *p, DateADT month)
 static void
 read_span(const Period *p, const char *span, DateADT from, DateADT to, RowCallback callback, void *arg)
 {
-	static Oid types[] = {TEXTOID, TEXTOID, DATEOID, DATEOID};
-	LcProgram  *program = p->program;
-	bool		moves = strcmp(p->kind, "move") == 0;
 	bool		months = strcmp(span, "month") == 0;
-	LcPlan		plan = moves ? LC_PLAN_FLOW_MOVES : LC_PLAN_FLOW_SETS;
-	Datum		values[4];
-	Oid			userid;
-	int			sec_context;
-	SPITupleTable *rows;
+	Relation	rel;
+	Relation	index;
+	AttrNumber	attno[R_COLUMNS];
+	ScanKeyData keys[4];
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
 	FlowRow		row;
-	uint64		n;
 
 	if (from >= to && !DATE_NOT_FINITE(from))
 		return;
-	values[0] = CStringGetTextDatum(span);
-	values[1] = CStringGetTextDatum(p->kind);
-	values[2] = DateADTGetDatum(from);
-	values[3] = DateADTGetDatum(to);
-	GetUserIdAndSecContext(&userid, &sec_context);
-	SetUserIdAndSecContext(program->owner, sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
-	lc_plan_prepare(program, plan,
-					program->plans[plan] != NULL ? NULL :
-					psprintf("SELECT f.day, f.n, %s FROM %s f"
-							 " WHERE f.span OPERATOR(pg_catalog.=) $1 AND f.kind OPERATOR(pg_catalog.=) $2"
-							 " AND f.day OPERATOR(pg_catalog.>=) $3 AND f.day OPERATOR(pg_catalog.<) $4",
-							 moves ? "f.n_new, f.n_again, f.n_left, f.n_entered, f.from_status, f.to_status" :
-							 "f.cohort, f.source, f.reached",
-							 lc_table_name(program->flow)),
-					lengthof(types), types);
-	if (SPI_execute_plan(program->plans[plan], values, NULL, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the flow of \"%s\"", program->name);
-	SetUserIdAndSecContext(userid, sec_context);
-	rows = SPI_tuptable;
-	n = SPI_processed;
+	rel = table_open(p->program->flow, AccessShareLock);
+	index = open_flow_index(rel);
+	for (int c = 0; c < R_COLUMNS; c++)
+	{
+		attno[c] = get_attnum(RelationGetRelid(rel), flow_columns[c]);
+		if (attno[c] == InvalidAttrNumber)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("column \"%s\" of relation \"%s\" does not exist", flow_columns[c],
+							RelationGetRelationName(rel)),
+					 errtable(rel)));
+	}
+	ScanKeyEntryInitialize(&keys[0], 0, 1, BTEqualStrategyNumber, InvalidOid, index->rd_indcollation[0], F_TEXTEQ,
+						   CStringGetTextDatum(span));
+	ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid, index->rd_indcollation[1], F_TEXTEQ,
+						   CStringGetTextDatum(p->kind));
+	ScanKeyEntryInitialize(&keys[2], 0, 3, BTGreaterEqualStrategyNumber, InvalidOid, InvalidOid, F_DATE_GE,
+						   DateADTGetDatum(from));
+	ScanKeyEntryInitialize(&keys[3], 0, 3, BTLessStrategyNumber, InvalidOid, InvalidOid, F_DATE_LT,
+						   DateADTGetDatum(to));
 	row.merged = strcmp(span, "new") != 0;
-	for (uint64 i = 0; i < n; i++)
+	slot = table_slot_create(rel, NULL);
+	scan = lc_index_beginscan(rel, index, GetActiveSnapshot(), lengthof(keys));
+	index_rescan(scan, keys, lengthof(keys), NULL, 0);
+	while (index_getnext_slot(scan, ForwardScanDirection, slot))
 	{
 		CHECK_FOR_INTERRUPTS();
-		heap_deform_tuple(rows->vals[i], rows->tupdesc, row.values, row.nulls);
+		slot_getallattrs(slot);
+		for (int c = 0; c < R_COLUMNS; c++)
+		{
+			row.values[c] = slot->tts_values[attno[c] - 1];
+			row.nulls[c] = slot->tts_isnull[attno[c] - 1];
+		}
 		if (!months || !is_split(p, DatumGetDateADT(row.values[R_DAY])))
 			callback(&row, arg);
 	}
-	SPI_freetuptable(rows);
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, NoLock);
+	table_close(rel, NoLock);
 }
 
 /*
@@ -285,7 +338,17 @@ put_rate(Datum *values, bool *nulls, int column, int64 above, int64 below)
 static int
 stage_of(LcProgram *program, const text *status)
 {
-	return Max(-1, lc_model_stage(program->model, VARDATA_ANY(status), VARSIZE_ANY_EXHDR(status)));
+	LcModel    *model = program->model;
+	int			length = VARSIZE_ANY_EXHDR(status);
+
+	for (int i = 0; i < model->nstages; i++)
+	{
+		text	   *label = model->stages[i].label;
+
+		if (VARSIZE_ANY_EXHDR(label) == length && memcmp(VARDATA_ANY(label), VARDATA_ANY(status), length) == 0)
+			return i;
+	}
+	return -1;
 }
 
 static void
