@@ -12,18 +12,18 @@ AS $$
       AND (r.measure, r.moves, r.name) = (of_measure, of_moves, of_name)
 $$;
 
+CREATE FUNCTION bench.digits(r numeric) RETURNS numeric
+    LANGUAGE sql
+AS $$
+    SELECT round(r, CASE WHEN r >= 100 THEN 0 WHEN r >= 10 THEN 1 ELSE 2 END)
+$$;
+
 CREATE FUNCTION bench.shown(q numeric[]) RETURNS text
     LANGUAGE sql
 AS $$
     SELECT format('%s (%s..%s)', bench.digits(percentile_cont(0.5) WITHIN GROUP (ORDER BY r)::numeric), bench.digits(min(r)), bench.digits(max(r)))
     FROM unnest(q) AS r
     HAVING count(r) > 0
-$$;
-
-CREATE FUNCTION bench.digits(r numeric) RETURNS numeric
-    LANGUAGE sql
-AS $$
-    SELECT round(r, CASE WHEN r >= 100 THEN 0 WHEN r >= 10 THEN 1 ELSE 2 END)
 $$;
 
 CREATE FUNCTION bench.median(measure text, moves bigint, name text) RETURNS numeric
