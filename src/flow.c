@@ -409,6 +409,24 @@ lc_flow_count(LcFlow *flow, LcProgram *program, const LcMove *move)
 
 /* ---- writing ---- */
 
+/* How many different things a statement counts at most before it writes them. */
+#define MAX_COUNTS 10000
+
+/* How many rows are inserted at a time. */
+#define ROWS_AT_A_TIME 1000
+
+bool
+lc_flow_is_counting(const LcFlow *flow)
+{
+	return flow->ncounts > 0;
+}
+
+bool
+lc_flow_is_large(const LcFlow *flow)
+{
+	return flow->ncounts >= MAX_COUNTS;
+}
+
 /*
  * Append what was counted.  It stays counted: a subtransaction that aborts takes
  * back what it wrote, and it is written again.
@@ -416,11 +434,16 @@ lc_flow_count(LcFlow *flow, LcProgram *program, const LcMove *move)
 void
 lc_flow_write(LcFlow *flow)
 {
+	static const char *const kinds[] = {"move", "first", "later", "ever"};
 	LcAppender *a;
 	TupleTableSlot **slots;
 	MemoryContext cxt;
 	MemoryContext old;
+	int			room = Min(flow->ncounts, ROWS_AT_A_TIME);
+	int			made = 0;
 	int			n = 0;
+	text	   *span;
+	text	   *kind_texts[lengthof(kinds)];
 	const AttrNumber *at = flow->attno;
 
 	if (flow->ncounts == 0)
@@ -428,18 +451,26 @@ lc_flow_write(LcFlow *flow)
 	cxt = AllocSetContextCreate(CurrentMemoryContext, "lifecycle flow rows", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(cxt);
 	a = lc_append_open(flow->relid, false, false);
-	slots = palloc(flow->ncounts * sizeof(TupleTableSlot *));
+	slots = palloc(room * sizeof(TupleTableSlot *));
+	span = cstring_to_text("new");
+	for (int k = 0; k < lengthof(kinds); k++)
+		kind_texts[k] = cstring_to_text(kinds[k]);
 	for (int i = 0; i < flow->ncounts; i++)
 	{
 		const Count *c = &flow->counts[i];
 		TupleTableSlot *slot;
+		int			kind = 0;
 
 		if (c->n == 0 && c->n_new == 0 && c->n_again == 0 && c->n_left == 0 && c->n_entered == 0)
 			continue;
-		slot = slots[n++] = table_slot_create(a->rel, NULL);
+		while (strcmp(kinds[kind], c->kind) != 0)
+			kind++;
+		if (n == made)
+			slots[made++] = table_slot_create(a->rel, NULL);
+		slot = slots[n++];
 		lc_append_prepare(a, slot);
-		lc_append_set_text(slot, at[F_SPAN], cstring_to_text("new"));
-		lc_append_set_text(slot, at[F_KIND], cstring_to_text(c->kind));
+		lc_append_set_text(slot, at[F_SPAN], span);
+		lc_append_set_text(slot, at[F_KIND], kind_texts[kind]);
 		lc_append_set(slot, at[F_DAY], DateADTGetDatum(c->day), false);
 		lc_append_set_text(slot, at[F_SOURCE], c->source);
 		lc_append_set(slot, at[F_COHORT], Int32GetDatum(c->cohort), c->cohort_isnull);
@@ -452,10 +483,15 @@ lc_flow_write(LcFlow *flow)
 		lc_append_set(slot, at[F_N_LEFT], Int64GetDatum(c->n_left), false);
 		lc_append_set(slot, at[F_N_ENTERED], Int64GetDatum(c->n_entered), false);
 		ExecStoreVirtualTuple(slot);
+		if (n == room)
+		{
+			lc_append_insert(a, slots, n);
+			n = 0;
+		}
 	}
 	if (n > 0)
 		lc_append_insert(a, slots, n);
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < made; i++)
 		ExecDropSingleTupleTableSlot(slots[i]);
 	lc_append_close(a);
 	MemoryContextSwitchTo(old);

@@ -365,9 +365,17 @@ forget_rows(Frame *frame)
 		ExecClearTuple(frame->slots[i]);
 	frame->nrows = 0;
 	frame->bytes = 0;
-	if (frame->flow != NULL)
-		lc_flow_clear(frame->flow);
 	frame->written_in = InvalidSubTransactionId;
+}
+
+/* Add to the flow what the rows that were written came to. */
+static void
+write_flow(Frame *frame)
+{
+	if (frame->flow == NULL)
+		return;
+	lc_flow_write(frame->flow);
+	lc_flow_clear(frame->flow);
 }
 
 /*
@@ -385,7 +393,9 @@ write_frame(Frame *frame)
 	{
 		frame->busy = true;
 		insert_moves(frame->table, frame->slots, n);
-		lc_flow_write(frame->flow);
+		/* else it is counted on: the fewer rows, the longer the statement */
+		if (frame->table->appender->has_triggers || lc_flow_is_large(frame->flow))
+			write_flow(frame);
 		frame->busy = false;
 		forget_rows(frame);
 	}
@@ -565,6 +575,9 @@ lc_history_end_statement(LcProgram *program)
 	if (frame == NULL)
 		return;
 	write_collected();
+	frame->busy = true;
+	write_flow(frame);
+	frame->busy = false;
 	if (frame->table != NULL)
 	{
 		for (int i = 0; i < frame->nslots; i++)
@@ -595,7 +608,10 @@ lc_history_end_subtransaction(bool commit, SubTransactionId mine, SubTransaction
 		{
 			f->written_in = commit ? parent : InvalidSubTransactionId;
 			if (f->written_in == f->owner)
+			{
 				forget_rows(f);
+				lc_flow_clear(f->flow);
+			}
 		}
 	}
 }
@@ -613,7 +629,8 @@ lc_history_end_transaction(bool commit)
 	{
 		for (Frame *f = frames; f != NULL; f = f->outer)
 		{
-			if (f->nrows > 0 && f->written_in == InvalidSubTransactionId)
+			if ((f->nrows > 0 || (f->flow != NULL && lc_flow_is_counting(f->flow))) &&
+				f->written_in == InvalidSubTransactionId)
 				ereport(ERROR,
 						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						 errmsg("moves of leads were not written to their history"),

@@ -597,6 +597,8 @@ extern LcFlow *lc_flow_begin(LcProgram *program);
 extern void lc_flow_count(LcFlow *flow, LcProgram *program, const LcMove *move);
 extern void lc_flow_write(LcFlow *flow);
 extern void lc_flow_clear(LcFlow *flow);
+extern bool lc_flow_is_counting(const LcFlow *flow);
+extern bool lc_flow_is_large(const LcFlow *flow);
 extern TimestampTz lc_flow_day_start(text *tz, DateADT day);
 extern DateADT lc_flow_day_of(text *tz, TimestampTz at, TimestampTz *start, TimestampTz *end);
 
