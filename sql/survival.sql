@@ -65,35 +65,40 @@ BEGIN
             FROM visits v
             GROUP BY v.status
         )
-        SELECT s.status, s.rank, coalesce(c.completed, 0), coalesce(c.inside, 0), c.mean, c.p[1], c.p[2], c.p[3], c.km_median
-        FROM lifecycle.stage s LEFT JOIN counted c ON c.status = s.status
-        WHERE s.model = $1
-        ORDER BY s.rank, s.status COLLATE "C"$q$, history)
+        SELECT coalesce(s.status, c.status), s.rank, coalesce(c.completed, 0), coalesce(c.inside, 0), c.mean, c.p[1], c.p[2], c.p[3], c.km_median
+        FROM (SELECT g.status, g.rank FROM lifecycle.stage g WHERE g.model = $1) AS s
+        FULL JOIN counted c ON c.status = s.status
+        ORDER BY s.rank, coalesce(s.status, c.status) COLLATE "C"$q$, history)
     USING program.model, coalesce(since, '-infinity'), coalesce(until, 'infinity'), as_of;
 END
 $$;
 
 COMMENT ON FUNCTION lifecycle.time_in_status(regclass, timestamptz, timestamptz, timestamptz) IS
 'How long leads stay in each status: of visits that began in [since, until), as seen at as_of.
-Result: status; rank, NULL for detours; completed, visits that a move had ended by as_of; inside, those under way then; mean, and p50, p75 and p90 by percentile_cont(), over the completed; km_median, the least time by which half have left by the estimate of Kaplan and Meier, in which those inside and those whose lead was removed count as long as they were seen; NULL where half never left. Visits that lifecycle.backfill() opened, and those that a correction voided, do not count.
+Result: status, each of the model and those with visits of the period that the model no longer has; rank, NULL for detours and for these; completed, visits that a move had ended by as_of; inside, those under way then; mean, and p50, p75 and p90 by percentile_cont(), over the completed; km_median, the least time by which half have left by the estimate of Kaplan and Meier, in which those inside and those whose lead was removed count as long as they were seen; NULL where half never left. Visits that lifecycle.backfill() opened, and those that a correction voided, be it after as_of, do not count.
 Answered from the history. Errors: 55000 not tracked, 42501 no SELECT on the history, 22023 as_of is not finite.';
 
-CREATE FUNCTION lifecycle.require_status(model text, status text) RETURNS void
+CREATE FUNCTION lifecycle.require_status(program lifecycle.program, status text) RETURNS void
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    known boolean := EXISTS (SELECT FROM lifecycle.stage s WHERE s.model = program.model AND s.status = require_status.status);
 BEGIN
-    IF status IS NULL OR NOT EXISTS (
-        SELECT FROM lifecycle.stage s WHERE s.model = require_status.model AND s.status = require_status.status) THEN
-        RAISE EXCEPTION '"%" is not a status of model "%"', coalesce(status, 'null'), model
+    -- moves keep the names of their time: of stages that were renamed or taken out since
+    IF NOT known AND status IS NOT NULL THEN
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s h WHERE h.to_status = $1)', program.history) INTO known USING status;
+    END IF;
+    IF NOT known THEN
+        RAISE EXCEPTION '"%" is not a status of model "%"', coalesce(status, 'null'), program.model
             USING ERRCODE = 'invalid_parameter_value',
                   HINT = (SELECT format('The statuses are: %s.', string_agg(s.status, ', ' ORDER BY s.rank, s.status COLLATE "C"))
-                          FROM lifecycle.stage s WHERE s.model = require_status.model);
+                          FROM lifecycle.stage s WHERE s.model = program.model);
     END IF;
 END
 $$;
 
-COMMENT ON FUNCTION lifecycle.require_status(text, text) IS
-'Part of the reports: refuses what is no status of the model. Errors: 22023, with the statuses in HINT.';
+COMMENT ON FUNCTION lifecycle.require_status(lifecycle.program, text) IS
+'Part of the reports: refuses what is no status of the program''s model, nor one that its leads were ever in. Errors: 22023, with the statuses in HINT.';
 
 CREATE FUNCTION lifecycle.entry_conversion(
     lead_table regclass, from_status text, to_status text, since timestamptz DEFAULT '-infinity',
@@ -107,8 +112,8 @@ DECLARE
     program lifecycle.program := lifecycle.program_of(lead_table);
     history regclass := lifecycle.readable_history(program);
 BEGIN
-    PERFORM lifecycle.require_status(program.model, entry_conversion.from_status);
-    PERFORM lifecycle.require_status(program.model, entry_conversion.to_status);
+    PERFORM lifecycle.require_status(program, entry_conversion.from_status);
+    PERFORM lifecycle.require_status(program, entry_conversion.to_status);
     IF as_of IS NULL OR NOT isfinite(as_of) THEN
         RAISE EXCEPTION 'as_of must be finite' USING ERRCODE = 'invalid_parameter_value';
     END IF;
@@ -160,6 +165,7 @@ $$;
 
 COMMENT ON FUNCTION lifecycle.entry_conversion(regclass, text, text, timestamptz, timestamptz, interval, timestamptz) IS
 'What became of the leads whose first entry ever into from_status was in [since, until), as seen at as_of: did they come to to_status, or further along the path, in any cycle?
+from_status, to_status: statuses of the model, or that leads were in before it was changed. A to_status that has no place on the path, a detour or one that the model no longer has, is meant alone.
 within: how much time a lead has; NULL: any.
-Result: n, the leads; converted, those that came within that time; matured, those that entered at least that long before as_of; rate = converted / n; matured_rate, the same among the matured; km_rate, the share that will have come within that time by the estimate of Kaplan and Meier (1958), in which those still under way count as long as they were seen: only as_of and a removal end that, a disqualified or lost lead stays at risk. matured and matured_rate are NULL without within; rates of nobody are NULL. Entries that lifecycle.backfill() guessed count neither as the first nor as a conversion, visits that a correction voided not at all.
-Answered from the history. Errors: 55000 not tracked, 42501 no SELECT on the history, 22023 the model lacks a status, as_of is not finite, or within is negative.';
+Result: n, the leads; converted, those that came within that time; matured, those that entered at least that long before as_of; rate = converted / n; matured_rate, the same among the matured; km_rate, the share that will have come within that time by the estimate of Kaplan and Meier (1958), in which those still under way count as long as they were seen: only as_of and a removal end that, a disqualified or lost lead stays at risk. matured and matured_rate are NULL without within; rates of nobody are NULL. Entries that lifecycle.backfill() guessed count neither as the first nor as a conversion, visits that a correction voided, be it after as_of, not at all.
+Answered from the history. Errors: 55000 not tracked, 42501 no SELECT on the history, 22023 a status that neither the model nor the history has, as_of is not finite, or within is negative.';

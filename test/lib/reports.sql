@@ -5,8 +5,9 @@
 --
 -- They take the history and the name of the model where the extension's take the
 -- lead table, and give the same columns. Statuses that the model does not have
--- are in flow(), and there in every bucket, and in conversion(). jit is off: for
--- a few thousand rows the server would compile longer than it counts.
+-- are in flow(), and there in every bucket, in conversion(), and, where they had
+-- visits in the period, in time_in_status(). jit is off: for a few thousand rows
+-- the server would compile longer than it counts.
 
 CREATE SCHEMA naive;
 
@@ -294,9 +295,11 @@ AS $$
            percentile_cont(0.75) WITHIN GROUP (ORDER BY v.lasted) FILTER (WHERE v.completed),
            percentile_cont(0.9) WITHIN GROUP (ORDER BY v.lasted) FILTER (WHERE v.completed),
            (SELECT k.t FROM naive.survival(array_agg(v.lasted), array_agg(v.completed), NULL) AS k WHERE k.over * 2 <= k.under ORDER BY k.t LIMIT 1)
-    FROM lifecycle.stage s
+    FROM (SELECT g.status, g.rank FROM lifecycle.stage g WHERE g.model = time_in_status.model
+          UNION
+          SELECT DISTINCT o.status, NULL::int FROM visits o
+          WHERE NOT EXISTS (SELECT FROM lifecycle.stage g WHERE g.model = time_in_status.model AND g.status = o.status)) AS s
     LEFT JOIN visits v USING (status)
-    WHERE s.model = time_in_status.model
     GROUP BY s.status, s.rank
     ORDER BY s.rank, s.status COLLATE "C"
 $$;
