@@ -246,19 +246,18 @@ AS $$
 BEGIN
     RETURN QUERY EXECUTE format($q$
         WITH counted AS (
-            SELECT h.from_status, h.to_status,
-                   before.cause IS DISTINCT FROM 'backfill' AND h.from_status IS NOT NULL AS leaves
+            SELECT h.from_status, h.to_status, before.lead IS NULL AND h.from_status IS NOT NULL AS leaves, count(*) AS n
             FROM %1$s h
-            LEFT JOIN LATERAL (SELECT b.cause FROM %1$s b WHERE b.lead = h.lead AND b.seq = h.seq - 1) AS before ON true
-            LEFT JOIN LATERAL (SELECT a.cause FROM %1$s a WHERE a.lead = h.lead AND a.seq = h.seq + 1) AS after ON true
+            LEFT JOIN %1$s before ON before.lead = h.lead AND before.seq = h.seq - 1 AND before.cause = 'backfill'
             WHERE h.at >= $2 AND h.at < $3 AND h.cause NOT IN ('correction', 'backfill')
-              AND after.cause IS DISTINCT FROM 'correction'
+              AND NOT EXISTS (SELECT FROM %1$s after WHERE after.lead = h.lead AND after.seq = h.seq + 1 AND after.cause = 'correction')
+            GROUP BY 1, 2, 3
         ), entered AS (
-            SELECT c.to_status AS status, count(*) AS n FROM counted c GROUP BY c.to_status
+            SELECT c.to_status AS status, sum(c.n)::double precision AS n FROM counted c GROUP BY c.to_status
         ), passages AS (
-            SELECT c.from_status, c.to_status, count(*) AS n FROM counted c WHERE c.leaves GROUP BY c.from_status, c.to_status
+            SELECT c.from_status, c.to_status, c.n FROM counted c WHERE c.leaves
         )
-        SELECT p.from_status, p.to_status, p.n, p.n / e.n::double precision,
+        SELECT p.from_status, p.to_status, p.n, p.n / e.n,
                p.n / (sum(p.n) OVER (PARTITION BY p.from_status))::double precision
         FROM passages p
         LEFT JOIN entered e ON e.status = p.from_status

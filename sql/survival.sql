@@ -54,7 +54,8 @@ BEGIN
             SELECT v.to_status AS status, least(n.at, $4) - v.at AS lasted, n.seq IS NOT NULL AND n.to_status IS NOT NULL AND n.at <= $4 AS completed,
                    n.seq IS NULL OR n.at > $4 AS inside
             FROM %1$s v
-            LEFT JOIN %1$s n ON n.lead = v.lead AND n.seq = v.seq + 1
+            -- no move is before the one that it follows, so none before the period is looked at
+            LEFT JOIN %1$s n ON n.lead = v.lead AND n.seq = v.seq + 1 AND n.at >= $2
             WHERE v.at >= $2 AND v.at < $3 AND v.at <= $4 AND v.to_status IS NOT NULL AND v.cause <> 'backfill'
               AND n.cause IS DISTINCT FROM 'correction'
         ), counted AS (
@@ -65,7 +66,9 @@ BEGIN
             FROM visits v
             GROUP BY v.status
         )
-        SELECT coalesce(s.status, c.status), s.rank, coalesce(c.completed, 0), coalesce(c.inside, 0), c.mean, c.p[1], c.p[2], c.p[3], c.km_median
+        SELECT coalesce(s.status, c.status), s.rank, coalesce(c.completed, 0), coalesce(c.inside, 0),
+               -- what is computed of days and hours apart may come to more than 24 hours
+               justify_hours(c.mean), justify_hours(c.p[1]), justify_hours(c.p[2]), justify_hours(c.p[3]), c.km_median
         FROM (SELECT g.status, g.rank FROM lifecycle.stage g WHERE g.model = $1) AS s
         FULL JOIN counted c ON c.status = s.status
         ORDER BY s.rank, coalesce(s.status, c.status) COLLATE "C"$q$, history)

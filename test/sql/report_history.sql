@@ -156,6 +156,22 @@ SELECT is(entered('back', 'mql', 'sal'), '3 2 - 0.333333', 'who came back did co
 SELECT is(stayed('back'), 'mql 1 0 0 -, sal 0 1 - -, customer 0 1 - -', 'removals complete no visit');
 SELECT is(converted('back'), 'mql>sal 1 0.3333 0.3333, mql> 2 0.6667 0.6667, sal> 1 0.5 1', 'removals are exits, the last of each status');
 
+-- ---- durations read well ----
+
+CREATE TABLE long (id text PRIMARY KEY, origin text);
+SELECT lifecycle.track('long', model => 'etumos');
+SELECT replay('long', '
+A mal 2026-01-01T00:00
+A mql 2026-01-02T23:00
+B mal 2026-01-01T00:00
+B mql 2026-01-03T01:00
+C mql 2026-01-01T00:00
+C sal 2026-01-02T23:00
+D mql 2026-01-01T00:00
+D sal 2026-01-02T20:30');
+SELECT results_eq($$SELECT status, mean::text, p50::text, p75::text FROM lifecycle.time_in_status('long', '2026-01-01', '2026-01-02', '2026-02-01') WHERE completed > 0$$,
+    $$VALUES ('mal', '2 days', '2 days', '2 days 00:30:00'), ('mql', '1 day 21:45:00', '1 day 21:45:00', '1 day 22:22:30')$$, 'no 24 hours and more beside the days');
+
 -- ---- whose rights ----
 
 CREATE ROLE history_reader;
