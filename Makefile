@@ -6,7 +6,7 @@
 #   make soak             what takes longer
 #   make bench            what is claimed about speed; make bench BENCH=backfill: about
 #                         tables that already hold leads; BENCH=rules: about rules; BENCH=signals: about
-#                         signals
+#                         signals; BENCH=reports: about reports
 #
 # demo, shell, test, soak and bench install what the machine lacks (dev/setup),
 # even the compiler and PostgreSQL itself. So nothing here may depend on PGXS
