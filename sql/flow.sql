@@ -155,8 +155,15 @@ $$;
 COMMENT ON FUNCTION lifecycle.rebuild_flow(regclass) IS
 'Counts the flow of a tracked table anew from its history, and merges it; for when lifecycle.verify() says that they differ. Writers of leads wait until the transaction ends. Gives the number of rows before merging. The caller must own the table. Errors: 55000 not tracked, 42501 not the owner.';
 
+CREATE AGGREGATE lifecycle.total(n bigint) (
+    SFUNC = int8pl, STYPE = bigint, COMBINEFUNC = int8pl, INITCOND = '0', PARALLEL = SAFE
+);
+
+COMMENT ON AGGREGATE lifecycle.total(bigint) IS
+'Part of lifecycle.refresh(): the sum, as a bigint, 0 over no rows; 22003 where it does not fit. Several times as fast as sum(), which adds numerics.';
+
 CREATE FUNCTION lifecycle.merge_flow(program lifecycle.program) RETURNS bigint
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET work_mem = '64MB'
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -182,14 +189,14 @@ BEGIN
                    t.cohort, t.from_status, t.to_status, t.reached, t.n, t.n_new, t.n_again, t.n_left, t.n_entered
             FROM taken t LEFT JOIN named d ON d.source = t.source
         ), days AS (
-            SELECT m.kind, m.day, m.source, m.cohort, m.from_status, m.to_status, m.reached, sum(m.n) AS n,
-                   sum(m.n_new) AS n_new, sum(m.n_again) AS n_again, sum(m.n_left) AS n_left, sum(m.n_entered) AS n_entered
+            SELECT m.kind, m.day, m.source, m.cohort, m.from_status, m.to_status, m.reached, lifecycle.total(m.n) AS n,
+                   lifecycle.total(m.n_new) AS n_new, lifecycle.total(m.n_again) AS n_again, lifecycle.total(m.n_left) AS n_left, lifecycle.total(m.n_entered) AS n_entered
             FROM mapped m
             GROUP BY m.kind, m.day, m.source, m.cohort, m.from_status, m.to_status, m.reached
         ), spans AS (
-            SELECT s.span, d.kind, s.day, s.source, s.cohort, d.from_status, d.to_status, d.reached, sum(d.n)::bigint AS n,
-                   sum(d.n_new)::bigint AS n_new, sum(d.n_again)::bigint AS n_again, sum(d.n_left)::bigint AS n_left,
-                   sum(d.n_entered)::bigint AS n_entered
+            SELECT s.span, d.kind, s.day, s.source, s.cohort, d.from_status, d.to_status, d.reached, lifecycle.total(d.n) AS n,
+                   lifecycle.total(d.n_new) AS n_new, lifecycle.total(d.n_again) AS n_again, lifecycle.total(d.n_left) AS n_left,
+                   lifecycle.total(d.n_entered) AS n_entered
             FROM days d
             CROSS JOIN LATERAL (VALUES
                 ('day', d.day, d.source, d.cohort), ('month', date_trunc('month', d.day)::date, d.source, d.cohort),
