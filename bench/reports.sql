@@ -272,9 +272,9 @@ BEGIN
         (7, 'flow() by day, 90 days', true, format($q$SELECT * FROM lifecycle.flow('public.leads', %L, %L)$q$, day - interval '89 days', day + interval '1 day'),
          flow, bench.flow_as_counted('1 day', day - interval '89 days', day + interval '1 day')),
         (8, 'conversion(), two years', true, format($q$SELECT * FROM lifecycle.conversion('public.leads', %L, %L)$q$, since, until),
-         'from_status, to_status, moves, round(period_rate::numeric, 12) AS period_rate, round(exit_share::numeric, 12) AS exit_share',
-         format($q$SELECT c.from_status, c.to_status, c.n, round((c.n / (SELECT sum(e.n) FROM days e WHERE e.to_status = c.from_status AND NOT e.void AND NOT e.correction AND e.day >= %1$L AND e.day < %2$L))::numeric, 12) AS period_rate,
-                          round(c.n / sum(c.n) OVER (PARTITION BY c.from_status), 12) AS exit_share
+         'from_status, to_status, moves, round(period_rate::numeric, 9) AS period_rate, round(exit_share::numeric, 9) AS exit_share',
+         format($q$SELECT c.from_status, c.to_status, c.n, round((c.n / (SELECT sum(e.n) FROM days e WHERE e.to_status = c.from_status AND NOT e.void AND NOT e.correction AND e.day >= %1$L AND e.day < %2$L))::numeric, 9) AS period_rate,
+                          round(c.n / sum(c.n) OVER (PARTITION BY c.from_status), 9) AS exit_share
                    FROM (SELECT d.from_status, d.to_status, sum(d.n)::bigint AS n FROM days d
                          WHERE d.from_status IS NOT NULL AND NOT d.void AND NOT d.correction AND d.day >= %1$L AND d.day < %2$L GROUP BY 1, 2) AS c$q$,
                 since AT TIME ZONE 'UTC', until AT TIME ZONE 'UTC')),

@@ -208,6 +208,8 @@ BEGIN
                    s.source, s.cohort, s.from_status, s.to_status, s.reached, s.n, s.n_new, s.n_again, s.n_left, s.n_entered
             FROM spans s
             WHERE (s.n, s.n_new, s.n_again, s.n_left, s.n_entered) <> (0, 0, 0, 0, 0)
+            -- in the order of the index: what is read together lies together
+            ORDER BY s.span COLLATE "C", s.kind COLLATE "C", s.day, 4
             ON CONFLICT (span, kind, day, key) DO UPDATE
             SET n = f.n + EXCLUDED.n, n_new = f.n_new + EXCLUDED.n_new, n_again = f.n_again + EXCLUDED.n_again,
                 n_left = f.n_left + EXCLUDED.n_left, n_entered = f.n_entered + EXCLUDED.n_entered
