@@ -137,7 +137,7 @@ SELECT is(found_in_flow(format('UPDATE leads_flow SET %I = %I + 1 WHERE ctid = %
 FROM leads_flow f CROSS JOIN unnest(ARRAY['n', 'n_new', 'n_again', 'n_left', 'n_entered']) AS c (name)
 WHERE f.ctid IN (SELECT min(g.ctid) FROM leads_flow g GROUP BY g.span, g.kind);
 SELECT isnt(found_in_flow(format('DELETE FROM leads_flow WHERE ctid = %L', f.ctid)), 'nothing', format('row %s deleted', f.ctid)) FROM leads_flow f;
-SELECT isnt(found_in_flow(format('UPDATE leads_flow SET %s WHERE ctid = (SELECT min(ctid) FROM leads_flow WHERE span = %L AND kind = %L)', c.change, c.span, c.kind)), 'nothing', c.change || ' of ' || c.span)
+SELECT isnt(found_in_flow(format('UPDATE leads_flow SET %s WHERE ctid = (SELECT max(ctid) FROM leads_flow WHERE span = %L AND kind = %L)', c.change, c.span, c.kind)), 'nothing', c.change || ' of ' || c.span)
 FROM (VALUES ('key = gen_random_uuid()', 'day', 'move'), ('key = gen_random_uuid()', 'all', 'first'), ('key = NULL', 'month', 'move'),
              ('day = day + 1', 'day', 'move'), ('day = ''2000-01-01''', 'total', 'move'), ('to_status = ''lost''', 'day', 'move'),
              ('source = ''tv''', 'day', 'first'), ('cohort = 7', 'day', 'first'), ('reached = ''{lost}''', 'day', 'first'), ('kind = ''later''', 'day', 'first'),
