@@ -161,7 +161,7 @@ DECLARE
     program lifecycle.program := lifecycle.program_of(lead_table);
     equal text := lifecycle.key_operator(lead_table, program.key, 3);
     worth CONSTANT text := $w$lifecycle.decayed(b.points, greatest($3 - b.at, '0'), nullif(b.half_life, '0'))$w$;
-    -- heat is that much or less by now; out of the range of power() it is told from others by hotter ones only
+    -- what the points are worth at most, by their place in the order; kept within the range of power()
     bound CONSTANT text := $w$CASE WHEN b.half_life = '0' THEN b.heat
                      ELSE power(2::float8, least(1023, greatest(-1000,
                               b.heat - extract(epoch FROM $3 - timestamptz '2000-01-01 00:00+00')::float8
