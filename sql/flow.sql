@@ -12,16 +12,17 @@ CREATE FUNCTION lifecycle.lock_flow(program int) RETURNS void
 COMMENT ON FUNCTION lifecycle.lock_flow(int) IS
 'Part of lifecycle.refresh(): waits until nobody else merges the flow of the program (lifecycle.program.id), and keeps others from it until the transaction ends.';
 
-CREATE FUNCTION lifecycle.flow_key(source text, cohort int, from_status text, to_status text, reached text[]) RETURNS uuid
+CREATE FUNCTION lifecycle.flow_key(source text, cohort int) RETURNS uuid
     LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'lifecycle_flow_key';
 
-COMMENT ON FUNCTION lifecycle.flow_key(text, int, text, text, text[]) IS
-'Part of lifecycle.refresh(): what is counted together in a span has the same key. The first 16 bytes of the sha256 of its columns.';
+COMMENT ON FUNCTION lifecycle.flow_key(text, int) IS
+'Part of lifecycle.refresh(): what the rows of a source and a cohort are found by in each span. The first 16 bytes of the sha256 of both.';
 
 CREATE FUNCTION lifecycle.create_flow(lead_table regclass, flow text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    -- uncompressed up to a page: a merge reads and writes many rows
     EXECUTE format($q$
         CREATE TABLE %s (
             span        text COLLATE "C" NOT NULL,
@@ -30,30 +31,32 @@ BEGIN
             key         uuid,
             source      text,
             cohort      int,
-            from_status text,
-            to_status   text,
+            from_status text[],
+            to_status   text[],
             reached     text[],
-            n           bigint NOT NULL,
-            n_new       bigint NOT NULL,
-            n_again     bigint NOT NULL,
-            n_left      bigint NOT NULL,
-            n_entered   bigint NOT NULL
-        ) WITH (fillfactor = 80)$q$, flow);
+            n           bigint[] NOT NULL,
+            n_new       bigint[],
+            n_again     bigint[],
+            n_left      bigint[],
+            n_entered   bigint[]
+        ) WITH (fillfactor = 60, toast_tuple_target = 8160)$q$, flow);
     EXECUTE format('CREATE UNIQUE INDEX ON %s (span, kind, day, key)', flow);
+    -- or a publication of all tables would keep it from being merged
+    EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', flow);
     EXECUTE format('COMMENT ON TABLE %s IS %L', flow,
-                   format('What reports of %s sum, kept by lifecycle: the rows of span ''new'', which writers append, and those of span ''day'', into which lifecycle.refresh() merges them, add up to the history; the other spans are sums of ''day''.', lead_table));
+                   format('What reports of %s sum, kept by lifecycle; lifecycle.counts_of_flow() shows it a row for each thing counted. The rows of span ''new'', which writers append, and those of span ''day'', into which lifecycle.refresh() merges them, add up to the history; the other spans are sums of ''day''. The arrays of a row run side by side.', lead_table));
     EXECUTE (
         SELECT string_agg(format('COMMENT ON COLUMN %s.%I IS %L', flow, c.name, c.comment), '; ')
         FROM (VALUES
             ('span', 'new: appended by a statement, by day; day; month; total: over all days; all: over all days, sources and cohorts.'),
             ('kind', 'move: moves, by the day of the move. What leads reached, by the day of entry: first, in their first cycle; later, in a later one, by the day it began; ever, how what they ever reached differs from the first cycle.'),
             ('day', 'The day, or the first day of the month, in the time zone of the program; -infinity over all days.'),
-            ('key', 'Of rows that are merged: what is counted together has the same.'),
+            ('key', 'Of rows that are merged: what those of the source and cohort are found by.'),
             ('source', 'The source of the leads; beyond 64 of them (other). NULL in moves.'),
             ('cohort', 'The cohort of the leads. NULL in moves.'),
             ('from_status', 'Of moves: the status that was left; NULL at an entry.'),
             ('to_status', 'Of moves: the status that was entered; NULL at a removal.'),
-            ('reached', 'Of what leads reached: the statuses, in the order of their bytes.'),
+            ('reached', 'Of what leads reached: the statuses, in the order of their bytes, with tabs between them.'),
             ('n', 'How many.'),
             ('n_new', 'Of moves: to a status where the lead had never been.'),
             ('n_again', 'Of moves: to one where it had been.'),
@@ -65,6 +68,24 @@ $$;
 
 COMMENT ON FUNCTION lifecycle.create_flow(regclass, text) IS
 'Part of lifecycle.track(), which see: creates the table that reports sum.';
+
+CREATE FUNCTION lifecycle.counts_of_flow(program lifecycle.program)
+    RETURNS TABLE (span text, kind text, day date, key uuid, source text, cohort int, from_status text, to_status text,
+                   reached text[], n bigint, n_new bigint, n_again bigint, n_left bigint, n_entered bigint)
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY EXECUTE format($q$
+        SELECT f.span, f.kind, f.day, f.key, f.source, f.cohort, c.from_status, c.to_status, string_to_array(c.reached, E'\t'),
+               coalesce(c.n, 0), coalesce(c.n_new, 0), coalesce(c.n_again, 0), coalesce(c.n_left, 0), coalesce(c.n_entered, 0)
+        FROM %s f
+        CROSS JOIN LATERAL unnest(f.from_status, f.to_status, f.reached, f.n, f.n_new, f.n_again, f.n_left, f.n_entered)
+             AS c (from_status, to_status, reached, n, n_new, n_again, n_left, n_entered)$q$, program.flow);
+END
+$$;
+
+COMMENT ON FUNCTION lifecycle.counts_of_flow(lifecycle.program) IS
+'What the flow of a program holds, a row for each thing that is counted: the columns of <prefix>_flow, reached as an array of statuses. SELECT * FROM lifecycle.program p, lifecycle.counts_of_flow(p) WHERE p.lead_table = ''crm.leads''::regclass. Needs SELECT on the flow. Errors: 42501.';
 
 CREATE FUNCTION lifecycle.flow_of_history(program lifecycle.program)
     RETURNS TABLE (kind text, day date, source text, cohort int, from_status text, to_status text, reached text[],
@@ -135,7 +156,6 @@ AS $$
 #variable_conflict use_column
 DECLARE
     program lifecycle.program := lifecycle.program_of(lead_table);
-    counts bigint;
 BEGIN
     -- before the tables, as lifecycle.refresh() does
     PERFORM lifecycle.lock_flow(program.id);
@@ -144,85 +164,22 @@ BEGIN
     EXECUTE format('DELETE FROM %s', program.flow);
     EXECUTE format($q$
         INSERT INTO %s (span, kind, day, source, cohort, from_status, to_status, reached, n, n_new, n_again, n_left, n_entered)
-        SELECT 'new', f.* FROM lifecycle.flow_of_history($1) AS f$q$, program.flow)
+        SELECT 'new', f.kind, f.day, f.source, f.cohort,
+               CASE f.kind WHEN 'move' THEN array_agg(f.from_status) END, CASE f.kind WHEN 'move' THEN array_agg(f.to_status) END,
+               CASE WHEN f.kind <> 'move' THEN array_agg(array_to_string(f.reached, E'\t')) END, array_agg(f.n),
+               array_agg(f.n_new), array_agg(f.n_again), array_agg(f.n_left), array_agg(f.n_entered)
+        FROM lifecycle.flow_of_history($1) AS f
+        GROUP BY f.kind, f.day, f.source, f.cohort$q$, program.flow)
     USING program;
-    GET DIAGNOSTICS counts = ROW_COUNT;
-    PERFORM lifecycle.merge_flow(program);
-    RETURN counts;
+    RETURN lifecycle.merge_flow(program.id, program.flow);
 END
 $$;
 
 COMMENT ON FUNCTION lifecycle.rebuild_flow(regclass) IS
-'Counts the flow of a tracked table anew from its history, and merges it; for when lifecycle.verify() says that they differ. Writers of leads wait until the transaction ends. Gives the number of rows before merging. The caller must own the table. Errors: 55000 not tracked, 42501 not the owner.';
+'Counts the flow of a tracked table anew from its history, and merges it; for when lifecycle.verify() says that they differ. Writers of leads wait until the transaction ends. Gives the number of rows before merging: one for each kind, day, source and cohort. The caller must own the table. Errors: 55000 not tracked, 42501 not the owner.';
 
-CREATE AGGREGATE lifecycle.total(n bigint) (
-    SFUNC = int8pl, STYPE = bigint, COMBINEFUNC = int8pl, INITCOND = '0', PARALLEL = SAFE
-);
+CREATE FUNCTION lifecycle.merge_flow(program int, flow regclass) RETURNS bigint
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'lifecycle_merge_flow';
 
-COMMENT ON AGGREGATE lifecycle.total(bigint) IS
-'Part of lifecycle.refresh(): the sum, as a bigint, 0 over no rows; 22003 where it does not fit. Several times as fast as sum(), which adds numerics.';
-
-CREATE FUNCTION lifecycle.merge_flow(program lifecycle.program) RETURNS bigint
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET work_mem = '64MB'
-AS $$
-#variable_conflict use_column
-DECLARE
-    merged bigint;
-    gone tid[];
-BEGIN
-    -- one at a time: held to the end of the transaction, it keeps nobody else waiting
-    PERFORM lifecycle.lock_flow(program.id);
-    EXECUTE format($q$
-        WITH taken AS (
-            DELETE FROM %1$s f WHERE f.span = 'new' RETURNING f.*
-        ), known AS (
-            SELECT DISTINCT f.source FROM %1$s f WHERE f.span = 'total' AND f.source IS NOT NULL AND f.source <> '(other)'
-        ), named AS (
-            SELECT k.source FROM known k
-            UNION ALL
-            (SELECT t.source FROM taken t
-             WHERE t.source IS NOT NULL AND t.source NOT IN (SELECT k.source FROM known k)
-             GROUP BY t.source ORDER BY t.source COLLATE "C"
-             LIMIT greatest(0, 64 - (SELECT count(*) FROM known)))
-        ), mapped AS (
-            SELECT t.kind, t.day, CASE WHEN t.source IS NULL OR d.source IS NOT NULL THEN t.source ELSE '(other)' END AS source,
-                   t.cohort, t.from_status, t.to_status, t.reached, t.n, t.n_new, t.n_again, t.n_left, t.n_entered
-            FROM taken t LEFT JOIN named d ON d.source = t.source
-        ), days AS (
-            SELECT m.kind, m.day, m.source, m.cohort, m.from_status, m.to_status, m.reached, lifecycle.total(m.n) AS n,
-                   lifecycle.total(m.n_new) AS n_new, lifecycle.total(m.n_again) AS n_again, lifecycle.total(m.n_left) AS n_left, lifecycle.total(m.n_entered) AS n_entered
-            FROM mapped m
-            GROUP BY m.kind, m.day, m.source, m.cohort, m.from_status, m.to_status, m.reached
-        ), spans AS (
-            SELECT s.span, d.kind, s.day, s.source, s.cohort, d.from_status, d.to_status, d.reached, lifecycle.total(d.n) AS n,
-                   lifecycle.total(d.n_new) AS n_new, lifecycle.total(d.n_again) AS n_again, lifecycle.total(d.n_left) AS n_left,
-                   lifecycle.total(d.n_entered) AS n_entered
-            FROM days d
-            CROSS JOIN LATERAL (VALUES
-                ('day', d.day, d.source, d.cohort), ('month', date_trunc('month', d.day)::date, d.source, d.cohort),
-                ('total', '-infinity', d.source, d.cohort), ('all', '-infinity', NULL, NULL)) AS s (span, day, source, cohort)
-            GROUP BY s.span, d.kind, s.day, s.source, s.cohort, d.from_status, d.to_status, d.reached
-        ), written AS (
-            INSERT INTO %1$s AS f (span, kind, day, key, source, cohort, from_status, to_status, reached, n, n_new, n_again, n_left, n_entered)
-            SELECT s.span, s.kind, s.day, lifecycle.flow_key(s.source, s.cohort, s.from_status, s.to_status, s.reached),
-                   s.source, s.cohort, s.from_status, s.to_status, s.reached, s.n, s.n_new, s.n_again, s.n_left, s.n_entered
-            FROM spans s
-            WHERE (s.n, s.n_new, s.n_again, s.n_left, s.n_entered) <> (0, 0, 0, 0, 0)
-            -- in the order of the index: what is read together lies together
-            ORDER BY s.span COLLATE "C", s.kind COLLATE "C", s.day, 4
-            ON CONFLICT (span, kind, day, key) DO UPDATE
-            SET n = f.n + EXCLUDED.n, n_new = f.n_new + EXCLUDED.n_new, n_again = f.n_again + EXCLUDED.n_again,
-                n_left = f.n_left + EXCLUDED.n_left, n_entered = f.n_entered + EXCLUDED.n_entered
-            RETURNING f.ctid, (f.n, f.n_new, f.n_again, f.n_left, f.n_entered) = (0, 0, 0, 0, 0) AS empty
-        )
-        SELECT (SELECT count(*) FROM taken), array_agg(w.ctid) FILTER (WHERE w.empty) FROM written w$q$, program.flow)
-    INTO merged, gone;
-    IF gone IS NOT NULL THEN
-        EXECUTE format('DELETE FROM %s f WHERE f.ctid = ANY ($1)', program.flow) USING gone;
-    END IF;
-    RETURN merged;
-END
-$$;
-
-COMMENT ON FUNCTION lifecycle.merge_flow(lifecycle.program) IS
-'Part of lifecycle.refresh(), which see: takes what statements appended to the flow, and adds it to the sums by day, month and in total, all in one statement, so that every snapshot sees it once. Gives the number of rows taken. Others that merge wait until the transaction ends; writers and readers do not.';
+COMMENT ON FUNCTION lifecycle.merge_flow(int, regclass) IS
+'Part of lifecycle.refresh(), which see: takes what statements appended to the flow of a program (lifecycle.program.id), and adds it to the sums by day, month and in total, all in one command, so that every snapshot sees it once. Gives the number of rows taken. Others that merge wait until the transaction ends; writers and readers do not. The caller must own the flow. Errors: 42501 not the owner, 40001 somebody else changed a row since the snapshot was taken.';

@@ -7,7 +7,7 @@ CREATE TABLE lifecycle.model (
 
 CREATE TABLE lifecycle.stage (
     model           text NOT NULL REFERENCES lifecycle.model (name) ON UPDATE CASCADE ON DELETE CASCADE,
-    status          text NOT NULL CHECK (status <> '' AND octet_length(status) <= 63),
+    status          text NOT NULL CHECK (status <> '' AND octet_length(status) <= 63 AND position(E'\t' IN status) = 0),
     rank            int CHECK (rank >= 1),
     label           text,
     marketing       text NOT NULL DEFAULT 'nurture' CHECK (marketing IN ('nurture', 'paused', 'suspended')),

@@ -318,7 +318,7 @@ BEGIN ATOMIC
                    WHERE c.oid = flow AND c.relowner = owner AND c.relkind = 'r')
        AND NOT EXISTS (SELECT FROM lifecycle.program p WHERE p.flow = can_replace_flow.flow)
        AND lifecycle.has_columns(flow, '{span,kind,day,key,source,cohort,from_status,to_status,reached,n,n_new,n_again,n_left,n_entered}',
-               '{text,text,date,uuid,text,int4,text,text,_text,int8,int8,int8,int8,int8}');
+               '{text,text,date,uuid,text,int4,_text,_text,_text,_int8,_int8,_int8,_int8,_int8}');
 END;
 
 COMMENT ON FUNCTION lifecycle.can_replace_flow(regclass, oid) IS

@@ -126,7 +126,7 @@ BEGIN
             ), counted AS (
                 SELECT true AS is_flow, f.kind, f.day, f.source, f.cohort, f.from_status, f.to_status, f.reached,
                        f.n, f.n_new, f.n_again, f.n_left, f.n_entered
-                FROM %1$s f WHERE f.span IN ('new', 'day')
+                FROM lifecycle.counts_of_flow($1) AS f WHERE f.span IN ('new', 'day')
                 UNION ALL
                 SELECT false, h.* FROM lifecycle.flow_of_history($1) AS h
             ), sums AS (
@@ -157,37 +157,46 @@ BEGIN
 
         -- what is summed up further, and by what it is found
         RETURN QUERY EXECUTE format($q$
-            WITH sums AS (
+            WITH counts AS MATERIALIZED (
+                SELECT f.*, ARRAY[f.n, f.n_new, f.n_again, f.n_left, f.n_entered]::numeric[] AS counts
+                FROM lifecycle.counts_of_flow($1) AS f WHERE f.span <> 'new'
+            ), sums AS (
                 SELECT s.span, d.kind, s.day, s.source, s.cohort, d.from_status, d.to_status, d.reached,
                        ARRAY[sum(d.n), sum(d.n_new), sum(d.n_again), sum(d.n_left), sum(d.n_entered)] AS counts
-                FROM %1$s d
+                FROM counts d
                 CROSS JOIN LATERAL (VALUES
                     ('month', date_trunc('month', d.day::timestamp)::date, d.source, d.cohort),
                     ('total', '-infinity', d.source, d.cohort), ('all', '-infinity', NULL, NULL)) AS s (span, day, source, cohort)
                 WHERE d.span = 'day'
                 GROUP BY s.span, d.kind, s.day, s.source, s.cohort, d.from_status, d.to_status, d.reached
-            ), keyed AS (
-                SELECT s.span, s.kind, s.day, lifecycle.flow_key(s.source, s.cohort, s.from_status, s.to_status, s.reached) AS key, s.counts
-                FROM sums s
-                WHERE s.counts <> '{0,0,0,0,0}'
             ), pairs AS (
-                SELECT span, kind, day, coalesce(f.counts, '{0,0,0,0,0}') AS has, coalesce(k.counts, '{0,0,0,0,0}') AS should
-                FROM keyed k
-                FULL JOIN (SELECT f.span, f.kind, f.day, f.key, ARRAY[f.n, f.n_new, f.n_again, f.n_left, f.n_entered]::numeric[] AS counts
-                           FROM %1$s f WHERE f.span NOT IN ('new', 'day')) AS f USING (span, kind, day, key)
-                WHERE coalesce(f.counts, '{0,0,0,0,0}') <> coalesce(k.counts, '{0,0,0,0,0}')
+                SELECT p.span, p.kind, p.day, coalesce(min(p.counts) FILTER (WHERE p.is_flow), '{0,0,0,0,0}') AS has,
+                       coalesce(min(p.counts) FILTER (WHERE NOT p.is_flow), '{0,0,0,0,0}') AS should,
+                       count(*) FILTER (WHERE p.is_flow) > 1 AS is_twice
+                FROM (SELECT true AS is_flow, c.span, c.kind, c.day, c.source, c.cohort, c.from_status, c.to_status, c.reached, c.counts
+                      FROM counts c WHERE c.span <> 'day'
+                      UNION ALL
+                      SELECT false, s.* FROM sums s) AS p
+                GROUP BY p.span, p.kind, p.day, p.source, p.cohort, p.from_status, p.to_status, p.reached
+            ), faults AS (
+                SELECT p.span, p.kind, p.day, format('span %%s, kind %%s, day %%s: the flow has %%s, its days %%s', p.span, p.kind, p.day, p.has, p.should) AS fault
+                FROM pairs p WHERE p.has <> p.should OR p.is_twice
                 UNION ALL
-                SELECT f.span, f.kind, f.day, NULL, NULL
+                SELECT f.span, f.kind, f.day, format('a row of span %%s, kind %%s, day %%s has a wrong key', f.span, f.kind, f.day)
                 FROM %1$s f
-                WHERE f.key IS DISTINCT FROM CASE WHEN f.span <> 'new' THEN lifecycle.flow_key(f.source, f.cohort, f.from_status, f.to_status, f.reached) END
+                WHERE f.key IS DISTINCT FROM CASE WHEN f.span <> 'new' THEN lifecycle.flow_key(f.source, f.cohort) END
+                UNION ALL
+                SELECT f.span, f.kind, f.day, format('a row of span %%s, kind %%s, day %%s has arrays that do not run side by side', f.span, f.kind, f.day)
+                FROM %1$s f
+                WHERE array_ndims(f.n) IS DISTINCT FROM 1 OR array_position(f.n, NULL) IS NOT NULL
+                   OR EXISTS (SELECT FROM (VALUES (f.n_new), (f.n_again), (f.n_left), (f.n_entered)) AS a (a)
+                              WHERE a.a IS NOT NULL AND (cardinality(a.a) <> cardinality(f.n) OR array_position(a.a, NULL) IS NOT NULL))
+                   OR EXISTS (SELECT FROM (VALUES (f.from_status), (f.to_status), (f.reached)) AS a (a) WHERE cardinality(a.a) <> cardinality(f.n))
             )
-            SELECT 'flow', NULL::text,
-                   CASE WHEN p.has IS NULL THEN format('a row of span %%s, kind %%s, day %%s has a wrong key', p.span, p.kind, p.day)
-                        ELSE format('span %%s, kind %%s, day %%s: the flow has %%s, its days %%s', p.span, p.kind, p.day, p.has, p.should) END
-                   || format(': SELECT lifecycle.rebuild_flow(%%L)', $1)
-            FROM pairs p
-            ORDER BY p.span, p.kind, p.day$q$, program.flow)
-        USING program.lead_table;
+            SELECT 'flow', NULL::text, format('%%s: SELECT lifecycle.rebuild_flow(%%L)', f.fault, $2)
+            FROM faults f
+            ORDER BY f.span, f.kind, f.day$q$, program.flow)
+        USING program, program.lead_table;
     END IF;
 
     -- a score that was never stored is not stale: conditions are judged by what the row gives

@@ -199,9 +199,11 @@ BEGIN
         WITH program AS (
             SELECT p.model, p.tz FROM lifecycle.program p WHERE p.lead_table = %3$L::regclass
         ), moves AS (
-            SELECT date_trunc('month', f.day::timestamp)::date AS month, f.from_status, f.to_status, sum(f.n) AS n,
-                   sum(f.n_new) AS n_new, sum(f.n_again) AS n_again, sum(f.n_left) AS n_left, sum(f.n_entered) AS n_entered
+            SELECT date_trunc('month', f.day::timestamp)::date AS month, c.from_status, c.to_status, sum(c.n) AS n,
+                   sum(c.n_new) AS n_new, sum(c.n_again) AS n_again, sum(c.n_left) AS n_left, sum(c.n_entered) AS n_entered
             FROM %2$s f
+            CROSS JOIN LATERAL unnest(f.from_status, f.to_status, f.n, f.n_new, f.n_again, f.n_left, f.n_entered)
+                 AS c (from_status, to_status, n, n_new, n_again, n_left, n_entered)
             WHERE f.kind = 'move' AND f.span IN ('month', 'new')
             GROUP BY 1, 2, 3
         ), path AS (

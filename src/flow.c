@@ -21,88 +21,35 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "lifecycle.h"
+#include "flow.h"
 
+#include "access/tableam.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/date.h"
-#include "utils/datum.h"
 #include "utils/memutils.h"
 
 PG_FUNCTION_INFO_V1(lifecycle_flow_day);
 
-/* Columns of <prefix>_flow that writers fill. */
-typedef enum FlowColumn
-{
-	F_SPAN, F_KIND, F_DAY, F_SOURCE, F_COHORT, F_FROM_STATUS, F_TO_STATUS, F_REACHED,
-	F_N, F_N_NEW, F_N_AGAIN, F_N_LEFT, F_N_ENTERED
-} FlowColumn;
-
-const LcNeededColumn lc_flow_columns[LC_FLOW_COLUMNS] =
-{
-	{"span", TEXTOID}, {"kind", TEXTOID}, {"day", DATEOID}, {"source", TEXTOID}, {"cohort", INT4OID},
-	{"from_status", TEXTOID}, {"to_status", TEXTOID}, {"reached", TEXTARRAYOID},
-	{"n", INT8OID}, {"n_new", INT8OID}, {"n_again", INT8OID}, {"n_left", INT8OID}, {"n_entered", INT8OID},
-};
-
-/* What is counted together, and how much of it. */
-typedef struct Count
-{
-	uint32		hash;
-	char		status;			/* of the hash table's slot */
-	const char *kind;
-	DateADT		day;
-	text	   *source;
-	bool		cohort_isnull;
-	int32		cohort;
-	text	   *from_status;
-	text	   *to_status;
-	ArrayType  *reached;
-	int64		n;
-	int64		n_new;
-	int64		n_again;
-	int64		n_left;
-	int64		n_entered;
-} Count;
-
 static uint32
-hash_varlena(uint32 seed, const void *value)
+hash_text(uint32 seed, const text *value)
 {
 	if (value == NULL)
 		return hash_combine(seed, 0);
 	return hash_combine(seed, hash_bytes((const unsigned char *) VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value)));
 }
 
-static bool
-same_varlena(const void *a, const void *b)
-{
-	if (a == NULL || b == NULL)
-		return a == b;
-	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
-		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
-}
-
 static uint32
-hash_of(const Count *c)
+hash_of(const LcCount *c)
 {
-	uint32		hash = hash_combine((uint32) c->day, (uint32) c->kind[0]);
+	uint32		hash = hash_combine((uint32) c->day, (uint32) c->kind);
 
 	hash = hash_combine(hash, c->cohort_isnull ? 0 : (uint32) c->cohort);
-	hash = hash_varlena(hash, c->source);
-	hash = hash_varlena(hash, c->from_status);
-	hash = hash_varlena(hash, c->to_status);
-	return hash_varlena(hash, c->reached);
-}
-
-static bool
-same_count(const Count *a, const Count *b)
-{
-	return a->kind == b->kind && a->day == b->day && a->cohort_isnull == b->cohort_isnull &&
-		(a->cohort_isnull || a->cohort == b->cohort) && same_varlena(a->source, b->source) &&
-		same_varlena(a->from_status, b->from_status) && same_varlena(a->to_status, b->to_status) &&
-		same_varlena(a->reached, b->reached);
+	hash = hash_text(hash, c->source);
+	hash = hash_text(hash, c->from_status);
+	hash = hash_text(hash, c->to_status);
+	return hash_text(hash, c->reached);
 }
 
 /*
@@ -114,7 +61,7 @@ struct LcFlow
 	MemoryContext counted;		/* of what is in it */
 	Oid			relid;
 	AttrNumber	attno[LC_FLOW_COLUMNS];
-	Count	   *counts;
+	LcCount    *counts;
 	int			ncounts;
 	int			room;
 	int		   *slots;			/* places in counts, by hash; -1: none */
@@ -154,8 +101,8 @@ enlarge(LcFlow *flow)
 
 	flow->room = Max(8, 2 * flow->room);
 	flow->nslots = 2 * flow->room;
-	flow->counts = flow->counts == NULL ? palloc(flow->room * sizeof(Count)) :
-		repalloc_huge(flow->counts, flow->room * sizeof(Count));
+	flow->counts = flow->counts == NULL ? palloc(flow->room * sizeof(LcCount)) :
+		repalloc_huge(flow->counts, flow->room * sizeof(LcCount));
 	if (flow->slots != NULL)
 		pfree(flow->slots);
 	flow->slots = MemoryContextAllocHuge(flow->counted, flow->nslots * sizeof(int));
@@ -171,10 +118,10 @@ enlarge(LcFlow *flow)
 	MemoryContextSwitchTo(old);
 }
 
-static void *
-keep(LcFlow *flow, const void *value)
+static text *
+keep(LcFlow *flow, const text *value)
 {
-	void	   *copy;
+	text	   *copy;
 
 	if (value == NULL)
 		return NULL;
@@ -186,11 +133,11 @@ keep(LcFlow *flow, const void *value)
 /*
  * Where the like of this one is counted, from 0.
  */
-static Count *
-count_of(LcFlow *flow, Count *key)
+static LcCount *
+count_of(LcFlow *flow, LcCount *key)
 {
 	uint32		slot;
-	Count	   *c;
+	LcCount    *c;
 
 	if (flow->ncounts == flow->room)
 		enlarge(flow);
@@ -198,7 +145,7 @@ count_of(LcFlow *flow, Count *key)
 	for (slot = key->hash & (flow->nslots - 1); flow->slots[slot] >= 0; slot = (slot + 1) & (flow->nslots - 1))
 	{
 		c = &flow->counts[flow->slots[slot]];
-		if (c->hash == key->hash && same_count(c, key))
+		if (c->hash == key->hash && lc_cell_compare(c, key) == 0 && lc_cell_compare_within(c, key) == 0)
 			return c;
 	}
 	flow->slots[slot] = flow->ncounts;
@@ -314,11 +261,14 @@ compare_labels(const void *a, const void *b)
  * The statuses that a history says were reached, in this cycle or ever, as a
  * set: in the order of their bytes.
  */
-static ArrayType *
+static text *
 set_of(ArrayType *reached, bool ever)
 {
 	Datum	   *labels;
 	bool	   *nulls;
+	text	   *set;
+	char	   *end;
+	Size		length = 0;
 	int			n;
 	int			k = 0;
 
@@ -326,12 +276,28 @@ set_of(ArrayType *reached, bool ever)
 	for (int i = 0; i < n; i++)
 	{
 		if (!nulls[i])
+		{
+			length += VARSIZE_ANY_EXHDR(DatumGetPointer(labels[i])) + 1;
 			labels[k++] = labels[i];
+		}
 		else if (!ever)
 			break;
 	}
-	qsort(labels, k, sizeof(Datum), compare_labels);
-	return construct_array(labels, k, TEXTOID, -1, false, TYPALIGN_INT);
+	if (k > 1)
+		qsort(labels, k, sizeof(Datum), compare_labels);
+	set = palloc(VARHDRSZ + length);
+	end = VARDATA(set);
+	for (int i = 0; i < k; i++)
+	{
+		const text *label = (const text *) DatumGetPointer(labels[i]);
+
+		if (i > 0)
+			*end++ = LC_SET_SEPARATOR;
+		memcpy(end, VARDATA_ANY(label), VARSIZE_ANY_EXHDR(label));
+		end += VARSIZE_ANY_EXHDR(label);
+	}
+	SET_VARSIZE(set, end - (char *) set);
+	return set;
 }
 
 /*
@@ -339,12 +305,12 @@ set_of(ArrayType *reached, bool ever)
  * is NULL for a lead that was in none.
  */
 static void
-count_sets(LcFlow *flow, LcProgram *program, const LcMove *move, const char *kind, TimestampTz entered,
-		   ArrayType *from, ArrayType *to)
+count_sets(LcFlow *flow, LcProgram *program, const LcMove *move, LcFlowKind kind, TimestampTz entered,
+		   text *from, text *to)
 {
-	Count		key = {0};
+	LcCount		key = {0};
 
-	if (same_varlena(from, to))
+	if (lc_cell_compare_texts(from, to) == 0)
 		return;
 	key.kind = kind;
 	key.day = day_of(program, entered);
@@ -354,19 +320,19 @@ count_sets(LcFlow *flow, LcProgram *program, const LcMove *move, const char *kin
 	if (from != NULL)
 	{
 		key.reached = from;
-		count_of(flow, &key)->n--;
+		count_of(flow, &key)->sums[S_N]--;
 	}
 	key.reached = to;
-	count_of(flow, &key)->n++;
+	count_of(flow, &key)->sums[S_N]++;
 }
 
 /* Count a move, by its day. */
-static Count *
+static LcCount *
 count_move(LcFlow *flow, LcProgram *program, TimestampTz at, text *from_status, text *to_status)
 {
-	Count		key = {0};
+	LcCount		key = {0};
 
-	key.kind = "move";
+	key.kind = K_MOVE;
 	key.day = day_of(program, at);
 	key.cohort_isnull = true;
 	key.from_status = from_status;
@@ -382,35 +348,35 @@ lc_flow_count(LcFlow *flow, LcProgram *program, const LcMove *move)
 {
 	const LcCounted *is = &move->counted;
 	bool		same_cycle = is->reached_before != NULL && is->cycle_before == move->cycle;
-	Count	   *c = count_move(flow, program, move->at, move->from_status, move->to_status);
+	LcCount    *c = count_move(flow, program, move->at, move->from_status, move->to_status);
 
-	c->n++;
-	c->n_new += move->to_status != NULL && is->is_new;
-	c->n_again += move->to_status != NULL && !is->is_new;
-	c->n_left += is->leaves;
-	c->n_entered += is->enters;
+	c->sums[S_N]++;
+	c->sums[S_NEW] += move->to_status != NULL && is->is_new;
+	c->sums[S_AGAIN] += move->to_status != NULL && !is->is_new;
+	c->sums[S_LEFT] += is->leaves;
+	c->sums[S_ENTERED] += is->enters;
 	if (is->voids)
 	{
 		c = count_move(flow, program, is->voided_at, is->voided_from, move->from_status);
-		c->n_new -= is->voided_new;
-		c->n_again -= !is->voided_new;
-		c->n_left -= is->voided_left;
-		c->n_entered -= is->voided_entered;
+		c->sums[S_NEW] -= is->voided_new;
+		c->sums[S_AGAIN] -= !is->voided_new;
+		c->sums[S_LEFT] -= is->voided_left;
+		c->sums[S_ENTERED] -= is->voided_entered;
 	}
 	if (is->reached_before == move->reached)
 		return;
-	count_sets(flow, program, move, move->cycle == 1 ? "first" : "later",
+	count_sets(flow, program, move, move->cycle == 1 ? K_FIRST : K_LATER,
 			   move->cycle == 1 ? move->entered_at : move->cycle_since,
 			   same_cycle ? set_of(is->reached_before, false) : NULL, set_of(move->reached, false));
 	if (move->cycle > 1 && is->reached_before != NULL)
-		count_sets(flow, program, move, "ever", move->entered_at,
+		count_sets(flow, program, move, K_EVER, move->entered_at,
 				   set_of(is->reached_before, true), set_of(move->reached, true));
 }
 
 /* ---- writing ---- */
 
 /* How many different things a statement counts at most before it writes them. */
-#define MAX_COUNTS 10000
+#define MAX_COUNTS 50000
 
 /* How many rows are inserted at a time. */
 #define ROWS_AT_A_TIME 1000
@@ -427,73 +393,70 @@ lc_flow_is_large(const LcFlow *flow)
 	return flow->ncounts >= MAX_COUNTS;
 }
 
+static int
+compare_counts(const void *a, const void *b)
+{
+	const LcCount *x = *(LcCount *const *) a;
+	const LcCount *y = *(LcCount *const *) b;
+	int			result = lc_cell_compare(x, y);
+
+	return result != 0 ? result : lc_cell_compare_within(x, y);
+}
+
 /*
- * Append what was counted.  It stays counted: a subtransaction that aborts takes
- * back what it wrote, and it is written again.
+ * Append what was counted, a row for each cell.  It stays counted: a
+ * subtransaction that aborts takes back what it wrote, and it is written again.
  */
 void
 lc_flow_write(LcFlow *flow)
 {
-	static const char *const kinds[] = {"move", "first", "later", "ever"};
 	LcAppender *a;
 	TupleTableSlot **slots;
-	MemoryContext cxt;
+	LcCount   **counts;
+	MemoryContext rows;
 	MemoryContext old;
-	int			room = Min(flow->ncounts, ROWS_AT_A_TIME);
+	int			ncounts = 0;
+	int			room;
 	int			made = 0;
 	int			n = 0;
-	text	   *span;
-	text	   *kind_texts[lengthof(kinds)];
-	const AttrNumber *at = flow->attno;
 
 	if (flow->ncounts == 0)
 		return;
-	cxt = AllocSetContextCreate(CurrentMemoryContext, "lifecycle flow rows", ALLOCSET_DEFAULT_SIZES);
-	old = MemoryContextSwitchTo(cxt);
-	a = lc_append_open(flow->relid, false, false);
-	slots = palloc(room * sizeof(TupleTableSlot *));
-	span = cstring_to_text("new");
-	for (int k = 0; k < lengthof(kinds); k++)
-		kind_texts[k] = cstring_to_text(kinds[k]);
+	old = MemoryContextSwitchTo(AllocSetContextCreate(CurrentMemoryContext, "lifecycle flow", ALLOCSET_DEFAULT_SIZES));
+	rows = AllocSetContextCreate(CurrentMemoryContext, "lifecycle flow rows", ALLOCSET_DEFAULT_SIZES);
+	counts = MemoryContextAllocHuge(CurrentMemoryContext, flow->ncounts * sizeof(LcCount *));
 	for (int i = 0; i < flow->ncounts; i++)
 	{
-		const Count *c = &flow->counts[i];
-		TupleTableSlot *slot;
-		int			kind = 0;
-
-		if (c->n == 0 && c->n_new == 0 && c->n_again == 0 && c->n_left == 0 && c->n_entered == 0)
-			continue;
-		while (strcmp(kinds[kind], c->kind) != 0)
-			kind++;
+		if (!lc_cell_is_nothing(&flow->counts[i]))
+			counts[ncounts++] = &flow->counts[i];
+	}
+	qsort(counts, ncounts, sizeof(LcCount *), compare_counts);
+	a = lc_append_open(flow->relid, false, false);
+	room = Min(ncounts, ROWS_AT_A_TIME);
+	slots = palloc((room + 1) * sizeof(TupleTableSlot *));
+	for (int first = 0, next; first < ncounts; first = next)
+	{
+		for (next = first + 1; next < ncounts; next++)
+		{
+			if (lc_cell_compare(counts[first], counts[next]) != 0)
+				break;
+		}
 		if (n == made)
 			slots[made++] = table_slot_create(a->rel, NULL);
-		slot = slots[n++];
-		lc_append_prepare(a, slot);
-		lc_append_set_text(slot, at[F_SPAN], span);
-		lc_append_set_text(slot, at[F_KIND], kind_texts[kind]);
-		lc_append_set(slot, at[F_DAY], DateADTGetDatum(c->day), false);
-		lc_append_set_text(slot, at[F_SOURCE], c->source);
-		lc_append_set(slot, at[F_COHORT], Int32GetDatum(c->cohort), c->cohort_isnull);
-		lc_append_set_text(slot, at[F_FROM_STATUS], c->from_status);
-		lc_append_set_text(slot, at[F_TO_STATUS], c->to_status);
-		lc_append_set(slot, at[F_REACHED], PointerGetDatum(c->reached), c->reached == NULL);
-		lc_append_set(slot, at[F_N], Int64GetDatum(c->n), false);
-		lc_append_set(slot, at[F_N_NEW], Int64GetDatum(c->n_new), false);
-		lc_append_set(slot, at[F_N_AGAIN], Int64GetDatum(c->n_again), false);
-		lc_append_set(slot, at[F_N_LEFT], Int64GetDatum(c->n_left), false);
-		lc_append_set(slot, at[F_N_ENTERED], Int64GetDatum(c->n_entered), false);
-		ExecStoreVirtualTuple(slot);
-		if (n == room)
+		MemoryContextSwitchTo(rows);
+		lc_append_prepare(a, slots[n]);
+		lc_cell_fill(slots[n], flow->attno, "new", NULL, counts + first, next - first);
+		ExecStoreVirtualTuple(slots[n++]);
+		MemoryContextSwitchTo(MemoryContextGetParent(rows));
+		if (n == room || next == ncounts)
 		{
 			lc_append_insert(a, slots, n);
+			MemoryContextReset(rows);
 			n = 0;
 		}
 	}
-	if (n > 0)
-		lc_append_insert(a, slots, n);
 	for (int i = 0; i < made; i++)
 		ExecDropSingleTupleTableSlot(slots[i]);
 	lc_append_close(a);
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(cxt);
+	MemoryContextDelete(MemoryContextSwitchTo(old));
 }

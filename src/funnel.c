@@ -20,9 +20,6 @@ PG_FUNCTION_INFO_V1(lifecycle_funnel);
 PG_FUNCTION_INFO_V1(lifecycle_funnel_of_flow);
 PG_FUNCTION_INFO_V1(lifecycle_in_order);
 
-/* Sources that a program's flow tells apart. */
-#define MAX_SOURCES 64
-
 /* How far the units of a segment came. */
 typedef struct Segment
 {
@@ -48,7 +45,7 @@ typedef struct Funnel
 static int
 compare_segments(const void *a, const void *b)
 {
-	return lc_report_compare(((const Segment *) a)->name, ((const Segment *) b)->name);
+	return lc_cell_compare_texts(((const Segment *) a)->name, ((const Segment *) b)->name);
 }
 
 static Segment *
@@ -56,7 +53,7 @@ segment_of(Funnel *f, const text *name)
 {
 	for (int i = 0; i < f->nsegments; i++)
 	{
-		if (name == NULL || lc_report_compare(f->segments[i].name, name) == 0)
+		if (name == NULL || lc_cell_compare_texts(f->segments[i].name, name) == 0)
 			return &f->segments[i];
 	}
 	if (f->nsegments == f->room)
@@ -76,46 +73,48 @@ segment_of(Funnel *f, const text *name)
 }
 
 static void
-add_set(const LcFlowRow *row, void *arg)
+add_sets(const LcCount *counts, int n, bool merged, void *arg)
 {
 	Funnel	   *f = arg;
 	LcModel    *model = f->program->model;
-	int64		n = lc_period_count(row, R_N);
-	text	   *source = f->by == 's' ? lc_period_text(row, R_SOURCE) : NULL;
+	text	   *source = f->by == 's' ? counts[0].source : NULL;
 	text	   *name = NULL;
 	Segment    *s;
-	Datum	   *labels;
-	bool	   *nulls;
-	int			nlabels;
-	int			furthest = -1;
 
 	if (f->by == 's')
 		name = source != NULL ? source : cstring_to_text("(none)");
 	else if (f->by == 'c')
-	{
-		name = row->nulls[R_COHORT] ? cstring_to_text("(none)") :
-			cstring_to_text(psprintf("%d", DatumGetInt32(row->values[R_COHORT])));
-	}
+		name = cstring_to_text(counts[0].cohort_isnull ? "(none)" : psprintf("%d", counts[0].cohort));
 	s = segment_of(f, name);
-	s->units += n;
 	s->is_source = s->is_source || source != NULL;
-	s->is_merged = s->is_merged || row->merged;
-	if (row->merged && source != NULL && VARSIZE_ANY_EXHDR(source) == 7 && memcmp(VARDATA_ANY(source), "(other)", 7) == 0)
+	s->is_merged = s->is_merged || merged;
+	if (merged && source != NULL && lc_cell_is_other(source))
 		f->other = s->is_other = true;
-	deconstruct_array(DatumGetArrayTypeP(row->values[R_REACHED]), TEXTOID, -1, false, TYPALIGN_INT, &labels, &nulls, &nlabels);
-	for (int k = 0; k < nlabels; k++)
+	for (int i = 0; i < n; i++)
 	{
-		int			stage = nulls[k] ? -1 : lc_report_stage(f->program, DatumGetTextPP(labels[k]));
+		int64		units = counts[i].sums[S_N];
+		const text *reached = counts[i].reached;
+		const char *label = reached == NULL ? NULL : VARDATA_ANY(reached);
+		const char *end = reached == NULL ? NULL : label + VARSIZE_ANY_EXHDR(reached);
+		int			furthest = -1;
 
-		if (stage < 0)
-			continue;
-		s->visited[stage] += n;
-		/* stages of the path come first, by rank */
-		if (model->stages[stage].rank > 0)
-			furthest = Max(furthest, stage);
+		s->units += units;
+		while (label < end)
+		{
+			const char *separator = memchr(label, LC_SET_SEPARATOR, end - label);
+			int			stage = lc_report_stage(f->program, label, (separator ? separator : end) - label);
+
+			label = separator ? separator + 1 : end;
+			if (stage < 0)
+				continue;
+			s->visited[stage] += units;
+			/* stages of the path come first, by rank */
+			if (model->stages[stage].rank > 0)
+				furthest = Max(furthest, stage);
+		}
+		if (furthest >= 0)
+			s->furthest[furthest] += units;
 	}
-	if (furthest >= 0)
-		s->furthest[furthest] += n;
 }
 
 /* Read the units of that kind of cycle. */
@@ -123,13 +122,13 @@ static void
 read_funnel(Funnel *f, const char *cycle, DateADT since, DateADT until)
 {
 	DateADT		bounds[2] = {since, until};
-	LcPeriod		p = {f->program, "first", bounds, 2, false, f->by != 0};
+	LcPeriod		p = {f->program, K_FIRST, bounds, 2, false, f->by != 0};
 
-	lc_period_read(&p, add_set, f);
+	lc_period_read(&p, add_sets, f);
 	if (strcmp(cycle, "first") == 0)
 		return;
-	p.kind = strcmp(cycle, "ever") == 0 ? "ever" : "later";
-	lc_period_read(&p, add_set, f);
+	p.kind = strcmp(cycle, "ever") == 0 ? K_EVER : K_LATER;
+	lc_period_read(&p, add_sets, f);
 }
 
 static void
@@ -267,14 +266,14 @@ put_together(Funnel *f)
 		if (f->segments[i].is_source && f->segments[i].is_merged && !f->segments[i].is_other)
 			named++;
 	}
-	(void) segment_of(f, cstring_to_text("(other)"));
+	(void) segment_of(f, cstring_to_text(LC_OTHER_SOURCES));
 	qsort(f->segments, f->nsegments, sizeof(Segment), compare_segments);
-	other = segment_of(f, cstring_to_text("(other)"));
+	other = segment_of(f, cstring_to_text(LC_OTHER_SOURCES));
 	for (int i = 0; i < f->nsegments; i++)
 	{
 		Segment    *s = &f->segments[i];
 
-		if (!s->is_source || s->is_merged || s == other || named++ < MAX_SOURCES)
+		if (!s->is_source || s->is_merged || s == other || named++ < LC_FLOW_SOURCES)
 			continue;
 		other->units += s->units;
 		for (int k = 0; k < LC_MAX_STAGES; k++)

@@ -296,7 +296,7 @@ typedef enum LcPlan
 
 #define LC_HISTORY_COLUMNS 21
 #define LC_REFUSED_COLUMNS 5
-#define LC_FLOW_COLUMNS 13
+#define LC_FLOW_COLUMNS 14
 
 typedef struct LcDays LcDays;
 
@@ -587,11 +587,11 @@ extern void lc_history_end_subtransaction(bool commit, SubTransactionId mine,
 										  SubTransactionId parent);
 extern void lc_history_end_transaction(bool commit);
 
-/* ---- flow.c: what reports sum ---- */
+/* ---- flow.c: what reports sum; flow.h has the rest of it ---- */
 
 typedef struct LcFlow LcFlow;
 
-extern const LcNeededColumn lc_flow_columns[LC_FLOW_COLUMNS];
+extern const LcNeededColumn lc_flow_columns[LC_FLOW_COLUMNS];	/* in cell.c */
 extern LcFlow *lc_flow_begin(LcProgram *program);
 extern void lc_flow_count(LcFlow *flow, LcProgram *program, const LcMove *move);
 extern void lc_flow_write(LcFlow *flow);

@@ -16,33 +16,14 @@
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/tableam.h"
-#include "catalog/pg_am.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/fmgroids.h"
-#include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/relcache.h"
 #include "utils/snapmgr.h"
-
-static const char *const flow_columns[R_COLUMNS] = {
-	"day", "source", "cohort", "from_status", "to_status", "reached",
-	"n", "n_new", "n_again", "n_left", "n_entered"
-};
-
-text *
-lc_period_text(const LcFlowRow *row, int column)
-{
-	return row->nulls[column] ? NULL : DatumGetTextPP(row->values[column]);
-}
-
-int64
-lc_period_count(const LcFlowRow *row, int column)
-{
-	return DatumGetInt64(row->values[column]);
-}
 
 /* The first day of the month that the day is in. */
 static DateADT
@@ -89,92 +70,57 @@ is_split(const LcPeriod *p, DateADT month)
 	return low < p->nbounds && !DATE_NOT_FINITE(p->bounds[low]) && p->bounds[low] < next_month(month);
 }
 
-/* Open the index of the flow on (span, kind, day, key). */
-static Relation
-open_flow_index(Relation rel)
-{
-	List	   *indexes = RelationGetIndexList(rel);
-	ListCell   *cell;
-
-	foreach(cell, indexes)
-	{
-		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
-		Form_pg_index form = index->rd_index;
-
-		if (form->indisvalid && form->indnkeyatts >= 3 && index->rd_rel->relam == BTREE_AM_OID &&
-			RelationGetIndexPredicate(index) == NIL &&
-			form->indkey.values[0] == get_attnum(RelationGetRelid(rel), "span") &&
-			form->indkey.values[1] == get_attnum(RelationGetRelid(rel), "kind") &&
-			form->indkey.values[2] == get_attnum(RelationGetRelid(rel), "day"))
-		{
-			list_free(indexes);
-			return index;
-		}
-		index_close(index, AccessShareLock);
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("table \"%s\" has no index on (span, kind, day, key)", RelationGetRelationName(rel)),
-			 errhint("CREATE UNIQUE INDEX ON %s (span, kind, day, key);",
-					 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-												RelationGetRelationName(rel))),
-			 errtable(rel)));
-}
-
 /*
- * Hand the rows of a span, from the one day on and before the other, to the
+ * Hand the cells of a span, from the one day on and before the other, to the
  * callback; of months, those that no bound splits.
  */
 static void
 read_span(const LcPeriod *p, const char *span, DateADT from, DateADT to, LcFlowCallback callback, void *arg)
 {
 	bool		months = strcmp(span, "month") == 0;
+	bool		merged = strcmp(span, "new") != 0;
 	Relation	rel;
 	Relation	index;
-	AttrNumber	attno[R_COLUMNS];
+	AttrNumber	attno[LC_FLOW_COLUMNS];
 	ScanKeyData keys[4];
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
-	LcFlowRow		row;
+	MemoryContext row;
+	MemoryContext old;
 
 	if (from >= to && !DATE_NOT_FINITE(from))
 		return;
 	rel = table_open(p->program->flow, AccessShareLock);
-	index = open_flow_index(rel);
-	for (int c = 0; c < R_COLUMNS; c++)
-	{
-		attno[c] = get_attnum(RelationGetRelid(rel), flow_columns[c]);
-		if (attno[c] == InvalidAttrNumber)
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_COLUMN),
-					 errmsg("column \"%s\" of relation \"%s\" does not exist", flow_columns[c],
-							RelationGetRelationName(rel)),
-					 errtable(rel)));
-	}
+	lc_cell_find_columns(rel, attno);
+	index = lc_cell_open_index(rel);
 	ScanKeyEntryInitialize(&keys[0], 0, 1, BTEqualStrategyNumber, InvalidOid, index->rd_indcollation[0], F_TEXTEQ,
 						   CStringGetTextDatum(span));
 	ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid, index->rd_indcollation[1], F_TEXTEQ,
-						   CStringGetTextDatum(p->kind));
+						   CStringGetTextDatum(lc_flow_kinds[p->kind]));
 	ScanKeyEntryInitialize(&keys[2], 0, 3, BTGreaterEqualStrategyNumber, InvalidOid, InvalidOid, F_DATE_GE,
 						   DateADTGetDatum(from));
 	ScanKeyEntryInitialize(&keys[3], 0, 3, BTLessStrategyNumber, InvalidOid, InvalidOid, F_DATE_LT,
 						   DateADTGetDatum(to));
-	row.merged = strcmp(span, "new") != 0;
 	slot = table_slot_create(rel, NULL);
 	scan = lc_index_beginscan(rel, index, GetActiveSnapshot(), lengthof(keys));
 	index_rescan(scan, keys, lengthof(keys), NULL, 0);
+	row = AllocSetContextCreate(CurrentMemoryContext, "lifecycle flow row", ALLOCSET_DEFAULT_SIZES);
 	while (index_getnext_slot(scan, ForwardScanDirection, slot))
 	{
+		bool		isnull;
+		LcCount    *counts;
+		int			n;
+
 		CHECK_FOR_INTERRUPTS();
-		slot_getallattrs(slot);
-		for (int c = 0; c < R_COLUMNS; c++)
-		{
-			row.values[c] = slot->tts_values[attno[c] - 1];
-			row.nulls[c] = slot->tts_isnull[attno[c] - 1];
-		}
-		if (!months || !is_split(p, DatumGetDateADT(row.values[R_DAY])))
-			callback(&row, arg);
+		if (months && is_split(p, DatumGetDateADT(slot_getattr(slot, attno[F_DAY], &isnull))))
+			continue;
+		old = MemoryContextSwitchTo(row);
+		n = lc_cell_read(rel, slot, attno, p->kind, &counts);
+		MemoryContextSwitchTo(old);
+		callback(counts, n, merged, arg);
+		MemoryContextReset(row);
 	}
+	MemoryContextDelete(row);
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
 	index_close(index, NoLock);

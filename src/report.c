@@ -87,30 +87,18 @@ lc_report_put_rate(Datum *values, bool *nulls, int column, int64 above, int64 be
 
 /* The index of the stage in the model; -1 for a status that the model lacks. */
 int
-lc_report_stage(LcProgram *program, const text *status)
+lc_report_stage(LcProgram *program, const char *status, int length)
 {
 	LcModel    *model = program->model;
-	int			length = VARSIZE_ANY_EXHDR(status);
 
 	for (int i = 0; i < model->nstages; i++)
 	{
 		text	   *label = model->stages[i].label;
 
-		if (VARSIZE_ANY_EXHDR(label) == length && memcmp(VARDATA_ANY(label), VARDATA_ANY(status), length) == 0)
+		if (VARSIZE_ANY_EXHDR(label) == length && memcmp(VARDATA_ANY(label), status, length) == 0)
 			return i;
 	}
 	return -1;
-}
-
-/* The order of texts by their bytes. */
-int
-lc_report_compare(const text *a, const text *b)
-{
-	int			na = VARSIZE_ANY_EXHDR(a);
-	int			nb = VARSIZE_ANY_EXHDR(b);
-	int			result = memcmp(VARDATA_ANY(a), VARDATA_ANY(b), Min(na, nb));
-
-	return result != 0 ? result : na - nb;
 }
 
 /* ---- statuses of moves ---- */
@@ -130,12 +118,12 @@ status_of(Statuses *s, text *status)
 
 	if (status == NULL)
 		return -1;
-	stage = lc_report_stage(s->program, status);
+	stage = lc_report_stage(s->program, VARDATA_ANY(status), VARSIZE_ANY_EXHDR(status));
 	if (stage >= 0)
 		return stage;
 	for (int i = 0; i < s->nother; i++)
 	{
-		if (lc_report_compare(s->other[i], status) == 0)
+		if (lc_cell_compare_texts(s->other[i], status) == 0)
 			return s->program->model->nstages + i;
 	}
 	s->other = s->nother == 0 ? palloc(sizeof(text *)) : repalloc(s->other, (s->nother + 1) * sizeof(text *));
@@ -174,7 +162,7 @@ compare_statuses(const void *a, const void *b, void *arg)
 
 	if (ri != rj)
 		return ri == 0 ? 1 : rj == 0 ? -1 : ri - rj;
-	return lc_report_compare(status_name(s, i), status_name(s, j));
+	return lc_cell_compare_texts(status_name(s, i), status_name(s, j));
 }
 
 /* The statuses by rank, then detours and those that the model lacks by name. */
@@ -230,14 +218,10 @@ step_of(Flow *f, text *status, int step)
 }
 
 static void
-add_move(const LcFlowRow *row, void *arg)
+add_moves(const LcCount *counts, int n, bool merged, void *arg)
 {
 	Flow	   *f = arg;
 	const LcPeriod *p = f->period;
-	DateADT		day = DatumGetDateADT(row->values[R_DAY]);
-	text	   *from = lc_period_text(row, R_FROM_STATUS);
-	text	   *to = lc_period_text(row, R_TO_STATUS);
-	int64		n = lc_period_count(row, R_N);
 	int			low = 0;
 	int			high = p->nbounds;
 
@@ -245,20 +229,25 @@ add_move(const LcFlowRow *row, void *arg)
 	{
 		int			middle = (low + high) / 2;
 
-		if (p->bounds[middle] <= day)
+		if (p->bounds[middle] <= counts[0].day)
 			low = middle + 1;
 		else
 			high = middle;
 	}
-	if (from != NULL)
-		step_of(f, from, low)->outflow += n;
-	if (to != NULL)
+	for (int i = 0; i < n; i++)
 	{
-		Step	   *s = step_of(f, to, low);
+		const LcCount *c = &counts[i];
 
-		s->inflow += n;
-		s->inflow_new += lc_period_count(row, R_N_NEW);
-		s->inflow_again += lc_period_count(row, R_N_AGAIN);
+		if (c->from_status != NULL)
+			step_of(f, c->from_status, low)->outflow += c->sums[S_N];
+		if (c->to_status != NULL)
+		{
+			Step	   *s = step_of(f, c->to_status, low);
+
+			s->inflow += c->sums[S_N];
+			s->inflow_new += c->sums[S_NEW];
+			s->inflow_again += c->sums[S_AGAIN];
+		}
 	}
 }
 
@@ -332,19 +321,19 @@ lifecycle_flow(PG_FUNCTION_ARGS)
 	array = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	deconstruct_array(DatumGetArrayTypeP(array), TIMESTAMPTZOID, sizeof(TimestampTz), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
 					  &starts, NULL, &n);
-	days = lc_report_compare(tz, program->tz) == 0 && lc_report_may_see(program);
+	days = lc_cell_compare_texts(tz, program->tz) == 0 && lc_report_may_see(program);
 	bounds = palloc((n + 1) * sizeof(DateADT));
 	for (int i = 0; days && i <= n; i++)
 		days = lc_report_begins_day(program, i < n ? DatumGetTimestampTz(starts[i]) : PG_GETARG_TIMESTAMPTZ(2), &bounds[i]);
 	if (days && n > 0)
 	{
-		LcPeriod		p = {program, "move", bounds, n + 1, true, false};
+		LcPeriod		p = {program, K_MOVE, bounds, n + 1, true, false};
 		Flow		f = {0};
 
 		f.statuses.program = program;
 		f.period = &p;
 		f.nsteps = n + 1;
-		lc_period_read(&p, add_move, &f);
+		lc_period_read(&p, add_moves, &f);
 		give_steps(rsinfo, &f, starts);
 	}
 	else
@@ -382,43 +371,50 @@ typedef struct Conversion
 	int			nentered;
 } Conversion;
 
+/* Where that passage is counted, from 0. */
+static Passage *
+passage_of(Conversion *c, int from, int to)
+{
+	for (int k = 0; k < c->npassages; k++)
+	{
+		if (c->passages[k].from == from && c->passages[k].to == to)
+			return &c->passages[k];
+	}
+	if (c->npassages == c->room)
+	{
+		c->room = Max(64, 2 * c->room);
+		c->passages = c->passages == NULL ? palloc(c->room * sizeof(Passage)) :
+			repalloc(c->passages, c->room * sizeof(Passage));
+	}
+	c->passages[c->npassages].from = from;
+	c->passages[c->npassages].to = to;
+	c->passages[c->npassages].moves = 0;
+	return &c->passages[c->npassages++];
+}
+
 static void
-add_passage(const LcFlowRow *row, void *arg)
+add_passages(const LcCount *counts, int n, bool merged, void *arg)
 {
 	Conversion *c = arg;
-	text	   *from_status = lc_period_text(row, R_FROM_STATUS);
-	int			from = status_of(&c->statuses, from_status);
-	int			to = status_of(&c->statuses, lc_period_text(row, R_TO_STATUS));
-	int			k = 0;
 
-	if (status_count(&c->statuses) > c->nentered)
+	for (int i = 0; i < n; i++)
 	{
-		int			n = status_count(&c->statuses) + LC_MAX_STAGES;
+		int			from = status_of(&c->statuses, counts[i].from_status);
+		int			to = status_of(&c->statuses, counts[i].to_status);
 
-		c->entered = c->entered == NULL ? palloc(n * sizeof(int64)) : repalloc(c->entered, n * sizeof(int64));
-		memset(c->entered + c->nentered, 0, (n - c->nentered) * sizeof(int64));
-		c->nentered = n;
-	}
-	if (to >= 0)
-		c->entered[to] += lc_period_count(row, R_N_ENTERED);
-	if (from_status == NULL)
-		return;
-	while (k < c->npassages && (c->passages[k].from != from || c->passages[k].to != to))
-		k++;
-	if (k == c->npassages)
-	{
-		if (k == c->room)
+		if (status_count(&c->statuses) > c->nentered)
 		{
-			c->room = Max(64, 2 * c->room);
-			c->passages = c->passages == NULL ? palloc(c->room * sizeof(Passage)) :
-				repalloc(c->passages, c->room * sizeof(Passage));
+			int			room = status_count(&c->statuses) + LC_MAX_STAGES;
+
+			c->entered = c->entered == NULL ? palloc(room * sizeof(int64)) : repalloc(c->entered, room * sizeof(int64));
+			memset(c->entered + c->nentered, 0, (room - c->nentered) * sizeof(int64));
+			c->nentered = room;
 		}
-		c->passages[k].from = from;
-		c->passages[k].to = to;
-		c->passages[k].moves = 0;
-		c->npassages++;
+		if (to >= 0)
+			c->entered[to] += counts[i].sums[S_ENTERED];
+		if (from >= 0)
+			passage_of(c, from, to)->moves += counts[i].sums[S_LEFT];
 	}
-	c->passages[k].moves += lc_period_count(row, R_N_LEFT);
 }
 
 static int
@@ -453,11 +449,11 @@ lifecycle_conversion(PG_FUNCTION_ARGS)
 	if (lc_report_may_see(program) && lc_report_begins_day(program, since, &days[0]) && lc_report_begins_day(program, until, &days[1]))
 	{
 		Conversion	c = {0};
-		LcPeriod		p = {program, "move", days, 2, false, false};
+		LcPeriod		p = {program, K_MOVE, days, 2, false, false};
 
 		c.statuses.program = program;
 		if (days[0] < days[1])
-			lc_period_read(&p, add_passage, &c);
+			lc_period_read(&p, add_passages, &c);
 		qsort_arg(c.passages, c.npassages, sizeof(Passage), compare_passages, &c.statuses);
 		for (int i = 0; i < c.npassages; i++)
 		{

@@ -19,22 +19,22 @@ BEGIN
         CONTINUE WHEN random() > part;
         RETURN QUERY EXECUTE format($q$
             WITH flow AS (
-                SELECT f.kind, %2$s, %3$s, f.from_status, f.to_status, f.reached,
+                SELECT f.kind, %1$s, %2$s, f.from_status, f.to_status, f.reached,
                        sum(f.n)::bigint, sum(f.n_new)::bigint, sum(f.n_again)::bigint, sum(f.n_left)::bigint, sum(f.n_entered)::bigint
-                FROM %1$s f WHERE f.span IN ('new', %4$L)
+                FROM lifecycle.counts_of_flow($1) AS f WHERE f.span IN ('new', %3$L)
                 GROUP BY 1, 2, 3, 4, 5, 6, 7
                 HAVING (sum(f.n), sum(f.n_new), sum(f.n_again), sum(f.n_left), sum(f.n_entered)) <> (0, 0, 0, 0, 0)
             ), history AS (
-                SELECT f.kind, %2$s, %3$s, f.from_status, f.to_status, f.reached,
+                SELECT f.kind, %1$s, %2$s, f.from_status, f.to_status, f.reached,
                        sum(f.n)::bigint, sum(f.n_new)::bigint, sum(f.n_again)::bigint, sum(f.n_left)::bigint, sum(f.n_entered)::bigint
                 FROM lifecycle.flow_of_history($1) AS f
                 GROUP BY 1, 2, 3, 4, 5, 6, 7
                 HAVING (sum(f.n), sum(f.n_new), sum(f.n_again), sum(f.n_left), sum(f.n_entered)) <> (0, 0, 0, 0, 0)
             )
-            (SELECT 'only the flow has, by ' || %4$L || ': ' || d FROM (TABLE flow EXCEPT TABLE history) AS d)
+            (SELECT 'only the flow has, by ' || %3$L || ': ' || d FROM (TABLE flow EXCEPT TABLE history) AS d)
             UNION ALL
-            (SELECT 'only the history has, by ' || %4$L || ': ' || d FROM (TABLE history EXCEPT TABLE flow) AS d)$q$,
-            program.flow, day, whole, span)
+            (SELECT 'only the history has, by ' || %3$L || ': ' || d FROM (TABLE history EXCEPT TABLE flow) AS d)$q$,
+            day, whole, span)
         USING program;
     END LOOP;
 END

@@ -96,7 +96,7 @@ $node->safe_psql('crm', slurp_file('test/lib/flow.sql'));
 exact($node, 'crm', 'to begin with');
 
 # The comparison itself: what is wrong is seen.
-foreach my $wrong (q{UPDATE crm.leads_flow SET n = n + 1 WHERE span = 'all'}, q{DELETE FROM crm.leads_flow WHERE span = 'new'})
+foreach my $wrong (q{UPDATE crm.leads_flow SET n[1] = n[1] + 1 WHERE span = 'all'}, q{DELETE FROM crm.leads_flow WHERE span = 'new'})
 {
 	isnt($node->safe_psql('crm', "BEGIN; $wrong; SELECT flow_faults('crm.leads')"), '', "found: $wrong");
 	isnt($node->safe_psql('crm', "BEGIN; $wrong; SELECT report_faults('crm.leads')"), '', "found by reports: $wrong");
