@@ -32,40 +32,74 @@
 
 PG_FUNCTION_INFO_V1(lifecycle_flow_day);
 
-static uint32
-hash_text(uint32 seed, const text *value)
-{
-	if (value == NULL)
-		return hash_combine(seed, 0);
-	return hash_combine(seed, hash_bytes((const unsigned char *) VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value)));
-}
+/* ---- counts ---- */
 
-static uint32
-hash_of(const LcCount *c)
+/* A text that keys refer to by its number; 0 is NULL. */
+typedef struct Text
 {
-	uint32		hash = hash_combine((uint32) c->day, (uint32) c->kind);
+	text	   *value;
+	int32		number;
+	uint32		hash;
+	char		status;
+} Text;
 
-	hash = hash_combine(hash, c->cohort_isnull ? 0 : (uint32) c->cohort);
-	hash = hash_text(hash, c->source);
-	hash = hash_text(hash, c->from_status);
-	hash = hash_text(hash, c->to_status);
-	return hash_text(hash, c->reached);
-}
+#define SH_PREFIX texts
+#define SH_ELEMENT_TYPE Text
+#define SH_KEY_TYPE text *
+#define SH_KEY value
+#define SH_HASH_KEY(tb, key) hash_bytes((const unsigned char *) VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key))
+#define SH_EQUAL(tb, a, b) (lc_cell_compare_texts(a, b) == 0)
+#define SH_STORE_HASH
+#define SH_GET_HASH(tb, a) (a)->hash
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+/* What is counted together: no padding, since it is compared as it lies there. */
+typedef struct Key
+{
+	int32		kind;
+	int32		day;
+	int32		cohort_isnull;
+	int32		cohort;
+	int32		source;
+	int32		from_status;
+	int32		to_status;
+	int32		reached;
+} Key;
+
+typedef struct Count
+{
+	Key			key;
+	int64		sums[LC_FLOW_SUMS];
+	uint32		hash;
+	char		status;
+} Count;
+
+#define SH_PREFIX counts
+#define SH_ELEMENT_TYPE Count
+#define SH_KEY_TYPE Key
+#define SH_KEY key
+#define SH_HASH_KEY(tb, key) hash_bytes((const unsigned char *) &(key), sizeof(Key))
+#define SH_EQUAL(tb, a, b) (memcmp(&(a), &(b), sizeof(Key)) == 0)
+#define SH_STORE_HASH
+#define SH_GET_HASH(tb, a) (a)->hash
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
 
 /*
  * What a frame of history counted and has not written.
  */
 struct LcFlow
 {
-	MemoryContext cxt;			/* of the struct */
-	MemoryContext counted;		/* of what is in it */
+	MemoryContext counted;		/* of the tables */
 	Oid			relid;
 	AttrNumber	attno[LC_FLOW_COLUMNS];
-	LcCount    *counts;
-	int			ncounts;
-	int			room;
-	int		   *slots;			/* places in counts, by hash; -1: none */
-	int			nslots;			/* a power of two, twice the room */
+	texts_hash *texts;			/* NULL: nothing is counted */
+	counts_hash *counts;
 };
 
 /*
@@ -76,7 +110,6 @@ lc_flow_begin(LcProgram *program)
 {
 	LcFlow	   *flow = palloc0(sizeof(LcFlow));
 
-	flow->cxt = CurrentMemoryContext;
 	flow->counted = AllocSetContextCreate(CurrentMemoryContext, "lifecycle flow", ALLOCSET_SMALL_SIZES);
 	flow->relid = program->flow;
 	memcpy(flow->attno, program->flow_attno, sizeof(flow->attno));
@@ -88,74 +121,59 @@ void
 lc_flow_clear(LcFlow *flow)
 {
 	MemoryContextReset(flow->counted);
+	flow->texts = NULL;
 	flow->counts = NULL;
-	flow->slots = NULL;
-	flow->ncounts = flow->room = flow->nslots = 0;
 }
 
-/* Make room for one more. */
-static void
-enlarge(LcFlow *flow)
+/* The number of the text, which is kept. */
+static int32
+number_of(LcFlow *flow, const text *value)
 {
-	MemoryContext old = MemoryContextSwitchTo(flow->counted);
-
-	flow->room = Max(8, 2 * flow->room);
-	flow->nslots = 2 * flow->room;
-	flow->counts = flow->counts == NULL ? palloc(flow->room * sizeof(LcCount)) :
-		repalloc_huge(flow->counts, flow->room * sizeof(LcCount));
-	if (flow->slots != NULL)
-		pfree(flow->slots);
-	flow->slots = MemoryContextAllocHuge(flow->counted, flow->nslots * sizeof(int));
-	memset(flow->slots, 0xff, flow->nslots * sizeof(int));
-	for (int i = 0; i < flow->ncounts; i++)
-	{
-		uint32		slot = flow->counts[i].hash & (flow->nslots - 1);
-
-		while (flow->slots[slot] >= 0)
-			slot = (slot + 1) & (flow->nslots - 1);
-		flow->slots[slot] = i;
-	}
-	MemoryContextSwitchTo(old);
-}
-
-static text *
-keep(LcFlow *flow, const text *value)
-{
-	text	   *copy;
+	Text	   *t;
+	bool		found;
 
 	if (value == NULL)
-		return NULL;
-	copy = MemoryContextAlloc(flow->counted, VARSIZE_ANY(value));
-	memcpy(copy, value, VARSIZE_ANY(value));
-	return copy;
+		return 0;
+	t = texts_insert(flow->texts, unconstify(text *, value), &found);
+	if (!found)
+	{
+		t->value = MemoryContextAlloc(flow->counted, VARSIZE_ANY(value));
+		memcpy(t->value, value, VARSIZE_ANY(value));
+		t->number = flow->texts->members;
+	}
+	return t->number;
 }
 
 /*
- * Where the like of this one is counted, from 0.
+ * The sums of what is counted like that, from 0; until the next one is asked for.
  */
-static LcCount *
-count_of(LcFlow *flow, LcCount *key)
+static int64 *
+sums_of(LcFlow *flow, LcFlowKind kind, DateADT day, const LcMove *cell, const text *from_status, const text *to_status,
+		const text *reached)
 {
-	uint32		slot;
-	LcCount    *c;
+	Key			key = {0};
+	Count	   *c;
+	bool		found;
 
-	if (flow->ncounts == flow->room)
-		enlarge(flow);
-	key->hash = hash_of(key);
-	for (slot = key->hash & (flow->nslots - 1); flow->slots[slot] >= 0; slot = (slot + 1) & (flow->nslots - 1))
+	if (flow->counts == NULL)
 	{
-		c = &flow->counts[flow->slots[slot]];
-		if (c->hash == key->hash && lc_cell_compare(c, key) == 0 && lc_cell_compare_within(c, key) == 0)
-			return c;
+		flow->texts = texts_create(flow->counted, 8, NULL);
+		flow->counts = counts_create(flow->counted, 8, NULL);
 	}
-	flow->slots[slot] = flow->ncounts;
-	c = &flow->counts[flow->ncounts++];
-	*c = *key;
-	c->source = keep(flow, key->source);
-	c->from_status = keep(flow, key->from_status);
-	c->to_status = keep(flow, key->to_status);
-	c->reached = keep(flow, key->reached);
-	return c;
+	key.kind = kind;
+	key.day = day;
+	key.cohort_isnull = cell == NULL || cell->cohort_isnull;
+	if (!key.cohort_isnull)
+		key.cohort = cell->cohort;
+	if (cell != NULL && !cell->source_isnull)
+		key.source = number_of(flow, DatumGetTextPP(cell->source));
+	key.from_status = number_of(flow, from_status);
+	key.to_status = number_of(flow, to_status);
+	key.reached = number_of(flow, reached);
+	c = counts_insert(flow->counts, key, &found);
+	if (!found)
+		memset(c->sums, 0, sizeof(c->sums));
+	return c->sums;
 }
 
 /* ---- days ---- */
@@ -272,6 +290,8 @@ set_of(ArrayType *reached, bool ever)
 	int			n;
 	int			k = 0;
 
+	if (ARR_NDIM(reached) == 1 && ARR_DIMS(reached)[0] == 1 && !ARR_HASNULL(reached))
+		return (text *) ARR_DATA_PTR(reached);
 	deconstruct_array(reached, TEXTOID, -1, false, TYPALIGN_INT, &labels, &nulls, &n);
 	for (int i = 0; i < n; i++)
 	{
@@ -306,38 +326,16 @@ set_of(ArrayType *reached, bool ever)
  */
 static void
 count_sets(LcFlow *flow, LcProgram *program, const LcMove *move, LcFlowKind kind, TimestampTz entered,
-		   text *from, text *to)
+		   const text *from, const text *to)
 {
-	LcCount		key = {0};
+	DateADT		day;
 
 	if (lc_cell_compare_texts(from, to) == 0)
 		return;
-	key.kind = kind;
-	key.day = day_of(program, entered);
-	key.source = move->source_isnull ? NULL : DatumGetTextPP(move->source);
-	key.cohort_isnull = move->cohort_isnull;
-	key.cohort = move->cohort;
+	day = day_of(program, entered);
 	if (from != NULL)
-	{
-		key.reached = from;
-		count_of(flow, &key)->sums[S_N]--;
-	}
-	key.reached = to;
-	count_of(flow, &key)->sums[S_N]++;
-}
-
-/* Count a move, by its day. */
-static LcCount *
-count_move(LcFlow *flow, LcProgram *program, TimestampTz at, text *from_status, text *to_status)
-{
-	LcCount		key = {0};
-
-	key.kind = K_MOVE;
-	key.day = day_of(program, at);
-	key.cohort_isnull = true;
-	key.from_status = from_status;
-	key.to_status = to_status;
-	return count_of(flow, &key);
+		sums_of(flow, kind, day, move, NULL, NULL, from)[S_N]--;
+	sums_of(flow, kind, day, move, NULL, NULL, to)[S_N]++;
 }
 
 /*
@@ -348,20 +346,20 @@ lc_flow_count(LcFlow *flow, LcProgram *program, const LcMove *move)
 {
 	const LcCounted *is = &move->counted;
 	bool		same_cycle = is->reached_before != NULL && is->cycle_before == move->cycle;
-	LcCount    *c = count_move(flow, program, move->at, move->from_status, move->to_status);
+	int64	   *sums = sums_of(flow, K_MOVE, day_of(program, move->at), NULL, move->from_status, move->to_status, NULL);
 
-	c->sums[S_N]++;
-	c->sums[S_NEW] += move->to_status != NULL && is->is_new;
-	c->sums[S_AGAIN] += move->to_status != NULL && !is->is_new;
-	c->sums[S_LEFT] += is->leaves;
-	c->sums[S_ENTERED] += is->enters;
+	sums[S_N]++;
+	sums[S_NEW] += move->to_status != NULL && is->is_new;
+	sums[S_AGAIN] += move->to_status != NULL && !is->is_new;
+	sums[S_LEFT] += is->leaves;
+	sums[S_ENTERED] += is->enters;
 	if (is->voids)
 	{
-		c = count_move(flow, program, is->voided_at, is->voided_from, move->from_status);
-		c->sums[S_NEW] -= is->voided_new;
-		c->sums[S_AGAIN] -= !is->voided_new;
-		c->sums[S_LEFT] -= is->voided_left;
-		c->sums[S_ENTERED] -= is->voided_entered;
+		sums = sums_of(flow, K_MOVE, day_of(program, is->voided_at), NULL, is->voided_from, move->from_status, NULL);
+		sums[S_NEW] -= is->voided_new;
+		sums[S_AGAIN] -= !is->voided_new;
+		sums[S_LEFT] -= is->voided_left;
+		sums[S_ENTERED] -= is->voided_entered;
 	}
 	if (is->reached_before == move->reached)
 		return;
@@ -384,13 +382,13 @@ lc_flow_count(LcFlow *flow, LcProgram *program, const LcMove *move)
 bool
 lc_flow_is_counting(const LcFlow *flow)
 {
-	return flow->ncounts > 0;
+	return flow->counts != NULL;
 }
 
 bool
 lc_flow_is_large(const LcFlow *flow)
 {
-	return flow->ncounts >= MAX_COUNTS;
+	return flow->counts != NULL && flow->counts->members >= MAX_COUNTS;
 }
 
 static int
@@ -401,6 +399,45 @@ compare_counts(const void *a, const void *b)
 	int			result = lc_cell_compare(x, y);
 
 	return result != 0 ? result : lc_cell_compare_within(x, y);
+}
+
+/*
+ * What was counted and is not nothing, in the order of cells.
+ */
+static LcCount **
+counts_in_order(LcFlow *flow, int *n)
+{
+	text	  **values = palloc0((flow->texts->members + 1) * sizeof(text *));
+	LcCount    *counts = MemoryContextAllocHuge(CurrentMemoryContext, flow->counts->members * sizeof(LcCount));
+	LcCount   **order = palloc(flow->counts->members * sizeof(LcCount *));
+	texts_iterator t;
+	counts_iterator c;
+	Text	   *text;
+	Count	   *counted;
+
+	texts_start_iterate(flow->texts, &t);
+	while ((text = texts_iterate(flow->texts, &t)) != NULL)
+		values[text->number] = text->value;
+	*n = 0;
+	counts_start_iterate(flow->counts, &c);
+	while ((counted = counts_iterate(flow->counts, &c)) != NULL)
+	{
+		LcCount    *count = &counts[*n];
+
+		count->kind = counted->key.kind;
+		count->day = counted->key.day;
+		count->source = values[counted->key.source];
+		count->cohort_isnull = counted->key.cohort_isnull;
+		count->cohort = counted->key.cohort;
+		count->from_status = values[counted->key.from_status];
+		count->to_status = values[counted->key.to_status];
+		count->reached = values[counted->key.reached];
+		memcpy(count->sums, counted->sums, sizeof(count->sums));
+		if (!lc_cell_is_nothing(count))
+			order[(*n)++] = count;
+	}
+	qsort(order, *n, sizeof(LcCount *), compare_counts);
+	return order;
 }
 
 /*
@@ -415,22 +452,16 @@ lc_flow_write(LcFlow *flow)
 	LcCount   **counts;
 	MemoryContext rows;
 	MemoryContext old;
-	int			ncounts = 0;
+	int			ncounts;
 	int			room;
 	int			made = 0;
 	int			n = 0;
 
-	if (flow->ncounts == 0)
+	if (flow->counts == NULL)
 		return;
 	old = MemoryContextSwitchTo(AllocSetContextCreate(CurrentMemoryContext, "lifecycle flow", ALLOCSET_DEFAULT_SIZES));
 	rows = AllocSetContextCreate(CurrentMemoryContext, "lifecycle flow rows", ALLOCSET_DEFAULT_SIZES);
-	counts = MemoryContextAllocHuge(CurrentMemoryContext, flow->ncounts * sizeof(LcCount *));
-	for (int i = 0; i < flow->ncounts; i++)
-	{
-		if (!lc_cell_is_nothing(&flow->counts[i]))
-			counts[ncounts++] = &flow->counts[i];
-	}
-	qsort(counts, ncounts, sizeof(LcCount *), compare_counts);
+	counts = counts_in_order(flow, &ncounts);
 	a = lc_append_open(flow->relid, false, false);
 	room = Min(ncounts, ROWS_AT_A_TIME);
 	slots = palloc((room + 1) * sizeof(TupleTableSlot *));

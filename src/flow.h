@@ -59,7 +59,6 @@ typedef struct LcCount
 	text	   *to_status;
 	text	   *reached;		/* statuses in the order of their bytes */
 	int64		sums[LC_FLOW_SUMS];
-	uint32		hash;			/* of all before the sums; flow.c only */
 } LcCount;
 
 extern const char *const lc_flow_kinds[LC_FLOW_KINDS];
