@@ -7,7 +7,7 @@ CREATE TABLE lifecycle.model (
 
 CREATE TABLE lifecycle.stage (
     model           text NOT NULL REFERENCES lifecycle.model (name) ON UPDATE CASCADE ON DELETE CASCADE,
-    status          text NOT NULL CHECK (status <> '' AND octet_length(status) <= 63 AND position(E'\t' IN status) = 0),
+    status          text NOT NULL CHECK (status <> '' AND octet_length(status) <= 63 AND position(chr(9) IN status) = 0),
     rank            int CHECK (rank >= 1),
     label           text,
     marketing       text NOT NULL DEFAULT 'nurture' CHECK (marketing IN ('nurture', 'paused', 'suspended')),
@@ -35,7 +35,7 @@ COMMENT ON COLUMN lifecycle.model.description IS 'What the model is for.';
 COMMENT ON TABLE lifecycle.stage IS
 'The stages of each model, at most 64: statuses on the path, which have a rank, and detours, which have none.';
 COMMENT ON COLUMN lifecycle.stage.model IS 'The model.';
-COMMENT ON COLUMN lifecycle.stage.status IS 'The status, as the status column of a lead table holds it.';
+COMMENT ON COLUMN lifecycle.stage.status IS 'The status, as the status column of a lead table holds it: at most 63 bytes, no tab.';
 COMMENT ON COLUMN lifecycle.stage.rank IS 'The place on the path, ascending; a lead without a status enters on the lowest. NULL: a detour.';
 COMMENT ON COLUMN lifecycle.stage.label IS 'What people call the stage.';
 COMMENT ON COLUMN lifecycle.stage.marketing IS 'What marketing may do to a lead in this stage: nurture, paused or suspended.';

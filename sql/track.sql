@@ -441,6 +441,8 @@ BEGIN
                 actor       text
             )$q$, refused, key_type);
         EXECUTE format('CREATE INDEX ON %s (lead)', refused);
+        -- or a publication of all tables would keep a lead from being erased
+        EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', refused);
         EXECUTE format('COMMENT ON TABLE %s IS %L', refused,
                        format('The moves of the leads of %s that on_illegal = ''keep'' did not let through.', lead_table));
         PERFORM lifecycle.keep_private(refused::regclass, leads.relowner);

@@ -180,6 +180,7 @@ SELECT throws_ok(w.statement, w.sqlstate, NULL, 'refused: ' || w.statement)
 FROM (VALUES
     ('23514', $$INSERT INTO lifecycle.stage (model, status) VALUES ('mine', '')$$),
     ('23514', $$INSERT INTO lifecycle.stage (model, status) VALUES ('mine', repeat('ß', 32))$$),
+    ('23514', $$INSERT INTO lifecycle.stage (model, status) VALUES ('mine', E'a\tb')$$),
     ('23514', $$INSERT INTO lifecycle.stage (model, status, rank) VALUES ('mine', 'x', 0)$$),
     ('23505', $$INSERT INTO lifecycle.stage (model, status, rank) VALUES ('mine', 'x', 1)$$),
     ('23514', $$INSERT INTO lifecycle.stage (model, status, marketing) VALUES ('mine', 'x', 'stopped')$$),

@@ -228,6 +228,25 @@ is($subscriber->safe_psql('postgres', 'SELECT count(*) FROM crm.leads_history'),
 is($subscriber->safe_psql('postgres', q{SELECT count(*) FROM lifecycle.verify('crm.leads') WHERE "check" = 'status'}), $count, 'verify() names each of them');
 $subscriber->safe_psql('postgres', 'DROP SUBSCRIPTION leads');
 $subscriber->stop;
+
+# Who publishes all tables publishes ours, which must not keep anything from being written.
+$node->safe_psql('crm', q{
+    CREATE PUBLICATION everything FOR ALL TABLES;
+    UPDATE lifecycle.program SET on_illegal = 'keep' WHERE lead_table = 'crm.leads'::regclass;
+    INSERT INTO crm.leads (id, source) SELECT g, 'all ' || g % 3 FROM generate_series(900001, 900020) AS g;
+    UPDATE crm.leads SET lifecycle_status = 'mql' WHERE id > 900000;
+    UPDATE crm.leads SET lifecycle_status = 'known' WHERE id > 900000;
+});
+isnt($node->safe_psql('crm', 'SELECT count(*) FROM crm.leads_refused WHERE lead > 900000'), '0', 'FOR ALL TABLES: moves are made and refused');
+foreach my $statement (
+	q{SELECT lifecycle.refresh('crm.leads')}, q{UPDATE crm.leads SET lifecycle_status = 'sal' WHERE id = 900002},
+	q{SELECT lifecycle.erase('crm.leads', 900001)}, q{SELECT lifecycle.refresh('crm.leads')}, q{SELECT lifecycle.rebuild_flow('crm.leads')},
+	q{SELECT lifecycle.correct('crm.leads', 900002, 'mal', 'no')}, q{CALL lifecycle.rescore('crm.leads')}, q{DELETE FROM crm.leads WHERE id > 900000})
+{
+	my ($rc, $out, $err) = $node->psql('crm', $statement);
+	is($err =~ /ERROR/ ? $err : 'done', 'done', "FOR ALL TABLES: $statement");
+}
+is($node->safe_psql('crm', q{SELECT * FROM lifecycle.verify('crm.leads')}), '', 'FOR ALL TABLES: verify() finds nothing');
 $node->stop;
 
 done_testing();
