@@ -6,11 +6,11 @@ CREATE FUNCTION lifecycle.flow_day(at timestamptz, tz text) RETURNS date
 COMMENT ON FUNCTION lifecycle.flow_day(timestamptz, text) IS
 'The day of the time zone that a moment is in: the one that has begun and not ended, however the clocks are set. Days of the flow are such days.';
 
-CREATE FUNCTION lifecycle.lock_flow(program int) RETURNS void
+CREATE FUNCTION lifecycle.lock_flow(flow regclass) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'lifecycle_lock_flow';
 
-COMMENT ON FUNCTION lifecycle.lock_flow(int) IS
-'Part of lifecycle.refresh(): waits until nobody else merges the flow of the program (lifecycle.program.id), and keeps others from it until the transaction ends.';
+COMMENT ON FUNCTION lifecycle.lock_flow(regclass) IS
+'Part of lifecycle.refresh(): waits until nobody else merges the flow, and keeps others from it until the transaction ends. The caller must own the flow. Errors: 42501 not the owner.';
 
 CREATE FUNCTION lifecycle.flow_key(source text, cohort int) RETURNS uuid
     LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'lifecycle_flow_key';
@@ -45,23 +45,21 @@ BEGIN
     EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', flow);
     EXECUTE format('COMMENT ON TABLE %s IS %L', flow,
                    format('What reports of %s sum, kept by lifecycle; lifecycle.counts_of_flow() shows it a row for each thing counted. The rows of span ''new'', which writers append, and those of span ''day'', into which lifecycle.refresh() merges them, add up to the history; the other spans are sums of ''day''. The arrays of a row run side by side.', lead_table));
-    EXECUTE (
-        SELECT string_agg(format('COMMENT ON COLUMN %s.%I IS %L', flow, c.name, c.comment), '; ')
-        FROM (VALUES
-            ('span', 'new: appended by a statement, by day; day; month; total: over all days; all: over all days, sources and cohorts.'),
-            ('kind', 'move: moves, by the day of the move. What leads reached, by the day of entry: first, in their first cycle; later, in a later one, by the day it began; ever, how what they ever reached differs from the first cycle.'),
-            ('day', 'The day, or the first day of the month, in the time zone of the program; -infinity over all days.'),
-            ('key', 'Of rows that are merged: what those of the source and cohort are found by.'),
-            ('source', 'The source of the leads; beyond 64 of them (other). NULL in moves.'),
-            ('cohort', 'The cohort of the leads. NULL in moves.'),
-            ('from_status', 'Of moves: the status that was left; NULL at an entry.'),
-            ('to_status', 'Of moves: the status that was entered; NULL at a removal.'),
-            ('reached', 'Of what leads reached: the statuses, in the order of their bytes, with tabs between them.'),
-            ('n', 'How many.'),
-            ('n_new', 'Of moves: to a status where the lead had never been.'),
-            ('n_again', 'Of moves: to one where it had been.'),
-            ('n_left', 'Of moves: that count in conversion, where they come from.'),
-            ('n_entered', 'Of moves: that count in conversion, where they go.')) AS c (name, comment));
+    PERFORM lifecycle.comment_columns(flow, ARRAY[
+        ['span', 'new: appended by a statement, by day; day; month; total: over all days; all: over all days, sources and cohorts.'],
+        ['kind', 'move: moves, by the day of the move. What leads reached, by the day of entry: first, in their first cycle; later, in a later one, by the day it began; ever, how what they ever reached differs from the first cycle.'],
+        ['day', 'The day, or the first day of the month, in the time zone of the program; -infinity over all days.'],
+        ['key', 'Of rows that are merged: what those of the source and cohort are found by.'],
+        ['source', 'The source of the leads; beyond 64 of them (other). NULL in moves.'],
+        ['cohort', 'The cohort of the leads. NULL in moves.'],
+        ['from_status', 'Of moves: the status that was left; NULL at an entry.'],
+        ['to_status', 'Of moves: the status that was entered; NULL at a removal.'],
+        ['reached', 'Of what leads reached: the statuses, in the order of their bytes, with tabs between them.'],
+        ['n', 'How many.'],
+        ['n_new', 'Of moves: to a status where the lead had never been.'],
+        ['n_again', 'Of moves: to one where it had been.'],
+        ['n_left', 'Of moves: that count in conversion, where they come from.'],
+        ['n_entered', 'Of moves: that count in conversion, where they go.']]);
     PERFORM lifecycle.keep_private(flow::regclass, (SELECT c.relowner FROM pg_class c WHERE c.oid = lead_table));
 END
 $$;
@@ -158,7 +156,7 @@ DECLARE
     program lifecycle.program := lifecycle.program_of(lead_table);
 BEGIN
     -- before the tables, as lifecycle.refresh() does
-    PERFORM lifecycle.lock_flow(program.id);
+    PERFORM lifecycle.lock_flow(program.flow);
     -- nobody moves a lead while it is counted
     EXECUTE format('LOCK TABLE %s, %s IN SHARE ROW EXCLUSIVE MODE', program.history, program.flow);
     EXECUTE format('DELETE FROM %s', program.flow);
@@ -171,15 +169,15 @@ BEGIN
         FROM lifecycle.flow_of_history($1) AS f
         GROUP BY f.kind, f.day, f.source, f.cohort$q$, program.flow)
     USING program;
-    RETURN lifecycle.merge_flow(program.id, program.flow);
+    RETURN lifecycle.merge_flow(program.flow);
 END
 $$;
 
 COMMENT ON FUNCTION lifecycle.rebuild_flow(regclass) IS
 'Counts the flow of a tracked table anew from its history, and merges it; for when lifecycle.verify() says that they differ. Writers of leads wait until the transaction ends. Gives the number of rows before merging: one for each kind, day, source and cohort. The caller must own the table. Errors: 55000 not tracked, 42501 not the owner.';
 
-CREATE FUNCTION lifecycle.merge_flow(program int, flow regclass) RETURNS bigint
+CREATE FUNCTION lifecycle.merge_flow(flow regclass) RETURNS bigint
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'lifecycle_merge_flow';
 
-COMMENT ON FUNCTION lifecycle.merge_flow(int, regclass) IS
-'Part of lifecycle.refresh(), which see: takes what statements appended to the flow of a program (lifecycle.program.id), and adds it to the sums by day, month and in total, all in one command, so that every snapshot sees it once. Gives the number of rows taken. Others that merge wait until the transaction ends; writers and readers do not. The caller must own the flow. Errors: 42501 not the owner, 40001 somebody else changed a row since the snapshot was taken.';
+COMMENT ON FUNCTION lifecycle.merge_flow(regclass) IS
+'Part of lifecycle.refresh(), which see: takes what statements appended to the flow, and adds it to the sums by day, month and in total, all in one command, so that every snapshot sees it once. Gives the number of rows taken. Others that merge wait until the transaction ends; writers and readers do not. The caller must own the flow. Errors: 42501 not the owner, 40001 somebody else changed a row since the snapshot was taken.';

@@ -114,18 +114,36 @@ $$;
 COMMENT ON FUNCTION lifecycle.program_of(regclass) IS
 'The program of a tracked table. Errors: 55000 the table is not tracked.';
 
+CREATE FUNCTION lifecycle.require_status(program lifecycle.program, status text, past boolean DEFAULT false) RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    known boolean := EXISTS (SELECT FROM lifecycle.stage s WHERE s.model = program.model AND s.status = require_status.status);
+BEGIN
+    -- moves keep the names of their time: of stages that were renamed or taken out since
+    IF NOT known AND past AND status IS NOT NULL THEN
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s h WHERE h.to_status = $1)', program.history) INTO known USING status;
+    END IF;
+    IF NOT known THEN
+        RAISE EXCEPTION '"%" is not a status of model "%"', coalesce(status, 'null'), program.model
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = (SELECT format('The statuses are: %s.', string_agg(s.status, ', ' ORDER BY s.rank, s.status COLLATE "C"))
+                          FROM lifecycle.stage s WHERE s.model = program.model);
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION lifecycle.require_status(lifecycle.program, text, boolean) IS
+'Refuses what is no status of the program''s model, nor, with past, one that its leads were ever in. Errors: 22023, with the statuses in HINT.';
+
 CREATE FUNCTION lifecycle.next_statuses(lead_table regclass, from_status text) RETURNS SETOF text
     LANGUAGE plpgsql STABLE ROWS 10 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     program lifecycle.program := lifecycle.program_of(lead_table);
 BEGIN
-    IF from_status IS NOT NULL AND NOT EXISTS (
-        SELECT FROM lifecycle.stage s WHERE s.model = program.model AND s.status = from_status) THEN
-        RAISE EXCEPTION '"%" is not a status of model "%"', from_status, program.model
-            USING ERRCODE = 'invalid_parameter_value',
-                  HINT = (SELECT format('The statuses are: %s.', string_agg(s.status, ', ' ORDER BY s.rank, s.status COLLATE "C"))
-                          FROM lifecycle.stage s WHERE s.model = program.model);
+    IF from_status IS NOT NULL THEN
+        PERFORM lifecycle.require_status(program, from_status);
     END IF;
     RETURN QUERY
     SELECT s.status

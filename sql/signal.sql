@@ -141,15 +141,13 @@ BEGIN
     EXECUTE format('CREATE INDEX ON %s (half_life, heat DESC NULLS LAST)', behavior);
     EXECUTE format('COMMENT ON TABLE %s IS %L', behavior,
                    format('The points that signals gave the leads of %s, kept by lifecycle: a row for each lead and half-life, also for leads that are still to come.', program.lead_table));
-    EXECUTE (
-        SELECT string_agg(format('COMMENT ON COLUMN %s.%I IS %L', behavior, c.name, c.comment), '; ')
-        FROM (VALUES
-            ('lead', 'The key of the lead.'),
-            ('half_life', 'After what time the points are worth half; 0 for points that do not decay.'),
-            ('points', 'What they are worth at the time "at".'),
-            ('at', 'When they are worth that much; earlier they were not complete.'),
-            ('heat', 'Their place in the order of those of the same half-life, which does not change as time passes: log2(points) + at / half_life, or up to 1 more, so that points that come need not move it each time; up to twice the points where they do not decay; NULL where they are not greater than zero.'),
-            ('since', 'Signals that are dated at or before that do not count: when the lead last began anew.')) AS c (name, comment));
+    PERFORM lifecycle.comment_columns(behavior, ARRAY[
+        ['lead', 'The key of the lead.'],
+        ['half_life', 'After what time the points are worth half; 0 for points that do not decay.'],
+        ['points', 'What they are worth at the time "at".'],
+        ['at', 'When they are worth that much; earlier they were not complete.'],
+        ['heat', 'Their place in the order of those of the same half-life, which does not change as time passes: log2(points) + at / half_life, or up to 1 more, so that points that come need not move it each time; up to twice the points where they do not decay; NULL where they are not greater than zero.'],
+        ['since', 'Signals that are dated at or before that do not count: when the lead last began anew.']]);
     PERFORM lifecycle.keep_private(behavior::regclass, leads.relowner);
     RETURN behavior::regclass;
 END

@@ -81,28 +81,6 @@ COMMENT ON FUNCTION lifecycle.time_in_status(regclass, timestamptz, timestamptz,
 Result: status, each of the model and those with visits of the period that the model no longer has; rank, NULL for detours and for these; completed, visits that a move had ended by as_of; inside, those under way then; mean, and p50, p75 and p90 by percentile_cont(), over the completed; km_median, the least time by which half have left by the estimate of Kaplan and Meier, in which those inside and those whose lead was removed count as long as they were seen; NULL where half never left. Visits that lifecycle.backfill() opened, and those that a correction voided, be it after as_of, do not count.
 Answered from the history. Errors: 55000 not tracked, 42501 no SELECT on the history, 22023 as_of is not finite.';
 
-CREATE FUNCTION lifecycle.require_status(program lifecycle.program, status text) RETURNS void
-    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    known boolean := EXISTS (SELECT FROM lifecycle.stage s WHERE s.model = program.model AND s.status = require_status.status);
-BEGIN
-    -- moves keep the names of their time: of stages that were renamed or taken out since
-    IF NOT known AND status IS NOT NULL THEN
-        EXECUTE format('SELECT EXISTS (SELECT FROM %s h WHERE h.to_status = $1)', program.history) INTO known USING status;
-    END IF;
-    IF NOT known THEN
-        RAISE EXCEPTION '"%" is not a status of model "%"', coalesce(status, 'null'), program.model
-            USING ERRCODE = 'invalid_parameter_value',
-                  HINT = (SELECT format('The statuses are: %s.', string_agg(s.status, ', ' ORDER BY s.rank, s.status COLLATE "C"))
-                          FROM lifecycle.stage s WHERE s.model = program.model);
-    END IF;
-END
-$$;
-
-COMMENT ON FUNCTION lifecycle.require_status(lifecycle.program, text) IS
-'Part of the reports: refuses what is no status of the program''s model, nor one that its leads were ever in. Errors: 22023, with the statuses in HINT.';
-
 CREATE FUNCTION lifecycle.entry_conversion(
     lead_table regclass, from_status text, to_status text, since timestamptz DEFAULT '-infinity',
     until timestamptz DEFAULT 'infinity', within interval DEFAULT NULL, as_of timestamptz DEFAULT now())
@@ -115,8 +93,8 @@ DECLARE
     program lifecycle.program := lifecycle.program_of(lead_table);
     history regclass := lifecycle.readable_history(program);
 BEGIN
-    PERFORM lifecycle.require_status(program, entry_conversion.from_status);
-    PERFORM lifecycle.require_status(program, entry_conversion.to_status);
+    PERFORM lifecycle.require_status(program, entry_conversion.from_status, past => true);
+    PERFORM lifecycle.require_status(program, entry_conversion.to_status, past => true);
     IF as_of IS NULL OR NOT isfinite(as_of) THEN
         RAISE EXCEPTION 'as_of must be finite' USING ERRCODE = 'invalid_parameter_value';
     END IF;

@@ -358,6 +358,19 @@ $$;
 COMMENT ON FUNCTION lifecycle.keep_private(regclass, oid) IS
 'Part of lifecycle.track(), which see: a table that was just made belongs to the owner of the leads, and what default privileges gave away is taken back.';
 
+CREATE FUNCTION lifecycle.comment_columns(relation text, comments text[]) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    FOR i IN 1 .. cardinality(comments) / 2 LOOP
+        EXECUTE format('COMMENT ON COLUMN %s.%I IS %L', relation, comments[i][1], comments[i][2]);
+    END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION lifecycle.comment_columns(text, text[]) IS
+'Part of lifecycle.track(), which see: comments on columns of what was made. comments: name and comment of each.';
+
 CREATE FUNCTION lifecycle.create_history(lead_table regclass, key name, prefix name) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -405,30 +418,28 @@ BEGIN
                         FOR EACH STATEMENT EXECUTE FUNCTION lifecycle.guard_history()', history);
         EXECUTE format('COMMENT ON TABLE %s IS %L', history,
                        format('One row for each move of the leads of %s, kept by lifecycle. Append-only.', lead_table));
-        EXECUTE (
-            SELECT string_agg(format('COMMENT ON COLUMN %s.%I IS %L', history, c.name, c.comment), '; ')
-            FROM (VALUES
-                ('lead', 'The key of the lead.'),
-                ('seq', 'The number of the move among those of its lead, from 1.'),
-                ('cycle', 'Which time the lead goes through the lifecycle, from 1.'),
-                ('from_status', 'The status that was left; NULL at an entry.'),
-                ('from_since', 'When the lead had come to that status.'),
-                ('to_status', 'The status that was entered; NULL at a removal.'),
-                ('at', 'When the move happened.'),
-                ('cause', 'entry, rule, write, import, backfill, rescore, correction or delete.'),
-                ('rule', 'The rule that decided, where one did.'),
-                ('actor', 'Who made the move, by the program''s expression or lifecycle.actor: a claim.'),
-                ('session_user_name', 'Who was connected: a fact.'),
-                ('reason', 'Why, by the program''s expression or lifecycle.reason.'),
-                ('demographic_score', 'The demographic score at the move.'),
-                ('behavior_score', 'The behaviour score at the move.'),
-                ('source', 'Where the lead came from, at its first entry.'),
-                ('cohort', 'The test group of the lead, at its first entry.'),
-                ('value', 'What the lead was worth at the move.'),
-                ('entered_at', 'When the lead first entered.'),
-                ('cycle_since', 'When its cycle began.'),
-                ('reached', 'The statuses reached in this cycle, by first visit; after a NULL those of earlier cycles only.'),
-                ('recorded_at', 'When the row was written.')) AS c (name, comment));
+        PERFORM lifecycle.comment_columns(history, ARRAY[
+            ['lead', 'The key of the lead.'],
+            ['seq', 'The number of the move among those of its lead, from 1.'],
+            ['cycle', 'Which time the lead goes through the lifecycle, from 1.'],
+            ['from_status', 'The status that was left; NULL at an entry.'],
+            ['from_since', 'When the lead had come to that status.'],
+            ['to_status', 'The status that was entered; NULL at a removal.'],
+            ['at', 'When the move happened.'],
+            ['cause', 'entry, rule, write, import, backfill, rescore, correction or delete.'],
+            ['rule', 'The rule that decided, where one did.'],
+            ['actor', 'Who made the move, by the program''s expression or lifecycle.actor: a claim.'],
+            ['session_user_name', 'Who was connected: a fact.'],
+            ['reason', 'Why, by the program''s expression or lifecycle.reason.'],
+            ['demographic_score', 'The demographic score at the move.'],
+            ['behavior_score', 'The behaviour score at the move.'],
+            ['source', 'Where the lead came from, at its first entry.'],
+            ['cohort', 'The test group of the lead, at its first entry.'],
+            ['value', 'What the lead was worth at the move.'],
+            ['entered_at', 'When the lead first entered.'],
+            ['cycle_since', 'When its cycle began.'],
+            ['reached', 'The statuses reached in this cycle, by first visit; after a NULL those of earlier cycles only.'],
+            ['recorded_at', 'When the row was written.']]);
         PERFORM lifecycle.keep_private(history::regclass, leads.relowner);
     END IF;
     IF to_regclass(refused) IS NULL THEN
@@ -609,11 +620,10 @@ BEGIN
     IF status_added THEN
         EXECUTE format('COMMENT ON COLUMN %s.%I IS %L', lead_table, status_column, status_comment);
     END IF;
-    EXECUTE (
-        SELECT string_agg(format('COMMENT ON COLUMN %s.%I IS %L', lead_table, c.name, c.comment), '; ')
-        FROM (VALUES ('lifecycle_since', 'When the lead came to its status. Kept by lifecycle.'),
-                     ('lifecycle_seq', 'The number of the lead''s last move. Kept by lifecycle.'),
-                     ('demographic_score', 'The points of the rules that hold for the row. Kept by lifecycle.')) AS c (name, comment));
+    PERFORM lifecycle.comment_columns(lead_table::text, ARRAY[
+        ['lifecycle_since', 'When the lead came to its status. Kept by lifecycle.'],
+        ['lifecycle_seq', 'The number of the lead''s last move. Kept by lifecycle.'],
+        ['demographic_score', 'The points of the rules that hold for the row. Kept by lifecycle.']]);
     PERFORM lifecycle.add_statement_triggers(lead_table, 'lead', id);
     EXECUTE format('CREATE TRIGGER zz_lifecycle_before_row BEFORE INSERT OR UPDATE OR DELETE ON %s
                     FOR EACH ROW EXECUTE FUNCTION lifecycle.lead_before_row(%L)', lead_table, id);

@@ -62,19 +62,17 @@ BEGIN
     IF is_new THEN
         EXECUTE format('COMMENT ON VIEW %s IS %L', overview,
                        format('Where each lead of %s is, kept by lifecycle. Who reads it needs SELECT on the lead table, or on its key and the columns of lifecycle, and on <prefix>_behavior.', program.lead_table));
-        EXECUTE (
-            SELECT string_agg(format('COMMENT ON COLUMN %s.%I IS %L', overview, c.name, c.comment), '; ')
-            FROM (VALUES
-                ('lead', 'The key of the lead.'),
-                ('status', 'Where it is; NULL for one that is older than lifecycle.track() and has not entered.'),
-                ('rank', 'The place of the status on the path; NULL for a detour.'),
-                ('label', 'What people call the status.'),
-                ('since', 'When the lead came to its status.'),
-                ('time_in_status', 'How long ago that is.'),
-                ('seq', 'The number of the lead''s last move.'),
-                ('demographic_score', 'The points of the rules that hold for its row.'),
-                ('behavior_score', 'What the points of its signals are worth now.'),
-                ('marketing', 'What marketing does with leads of the status: nurture, paused or suspended.')) AS c (name, comment));
+        PERFORM lifecycle.comment_columns(overview, ARRAY[
+            ['lead', 'The key of the lead.'],
+            ['status', 'Where it is; NULL for one that is older than lifecycle.track() and has not entered.'],
+            ['rank', 'The place of the status on the path; NULL for a detour.'],
+            ['label', 'What people call the status.'],
+            ['since', 'When the lead came to its status.'],
+            ['time_in_status', 'How long ago that is.'],
+            ['seq', 'The number of the lead''s last move.'],
+            ['demographic_score', 'The points of the rules that hold for its row.'],
+            ['behavior_score', 'What the points of its signals are worth now.'],
+            ['marketing', 'What marketing does with leads of the status: nurture, paused or suspended.']]);
         PERFORM lifecycle.keep_private(overview::regclass, c.relowner) FROM pg_class c WHERE c.oid = program.lead_table;
     END IF;
     RETURN overview::regclass;
@@ -171,17 +169,15 @@ BEGIN
     EXECUTE format('CREATE UNIQUE INDEX ON %s (segment, status) NULLS NOT DISTINCT', funnel);
     EXECUTE format('COMMENT ON MATERIALIZED VIEW %s IS %L', funnel,
                    format('How far the leads of %s came, over all time, kept by lifecycle, as of the last lifecycle.refresh().', program.lead_table));
-    EXECUTE (
-        SELECT string_agg(format('COMMENT ON COLUMN %s.%I IS %L', funnel, c.name, c.comment), '; ')
-        FROM (VALUES
-            ('segment', 'The source of the leads, (none) or (other) beyond 64 of them; NULL: all leads.'),
-            ('status', 'The status.'),
-            ('rank', 'Its place on the path; NULL for a detour.'),
-            ('reached', 'How many leads came that far; a stage that was passed over on the way further counts.'),
-            ('of_which_inferred', 'How many of these never were in the status.'),
-            ('next_step_rate', 'reached / reached at the stage before, to four decimals.'),
-            ('cumulative_rate', 'reached / reached at the first stage, to four decimals.'),
-            ('as_of', 'When it was refreshed.')) AS c (name, comment));
+    PERFORM lifecycle.comment_columns(funnel, ARRAY[
+        ['segment', 'The source of the leads, (none) or (other) beyond 64 of them; NULL: all leads.'],
+        ['status', 'The status.'],
+        ['rank', 'Its place on the path; NULL for a detour.'],
+        ['reached', 'How many leads came that far; a stage that was passed over on the way further counts.'],
+        ['of_which_inferred', 'How many of these never were in the status.'],
+        ['next_step_rate', 'reached / reached at the stage before, to four decimals.'],
+        ['cumulative_rate', 'reached / reached at the first stage, to four decimals.'],
+        ['as_of', 'When it was refreshed.']]);
     PERFORM lifecycle.keep_private(funnel::regclass, c.relowner) FROM pg_class c WHERE c.oid = program.lead_table;
     RETURN funnel::regclass;
 END
@@ -251,20 +247,18 @@ BEGIN
     EXECUTE format('CREATE UNIQUE INDEX ON %s (month, status)', funnel_monthly);
     EXECUTE format('COMMENT ON MATERIALIZED VIEW %s IS %L', funnel_monthly,
                    format('Which leads of %s came and went, by month, kept by lifecycle, as of the last lifecycle.refresh().', program.lead_table));
-    EXECUTE (
-        SELECT string_agg(format('COMMENT ON COLUMN %s.%I IS %L', funnel_monthly, c.name, c.comment), '; ')
-        FROM (VALUES
-            ('month', 'The first day of the month, in the time zone of the program; from the first month with a move on.'),
-            ('status', 'The status.'),
-            ('rank', 'Its place on the path; NULL for detours and for statuses that the model no longer has.'),
-            ('opening', 'Leads inside when the month began.'),
-            ('inflow', 'Visits that began in the month.'),
-            ('inflow_new', 'Of these: of leads that had never been in the status.'),
-            ('inflow_again', 'Of these: of leads that had been.'),
-            ('outflow', 'Visits that ended in the month.'),
-            ('closing', 'Leads inside when the month ended, or now: opening + inflow - outflow.'),
-            ('period_rate', 'Moves of the month to the next status of the path / inflow, to four decimals, without corrections and what was backfilled; NULL for detours and the last stage, and over 0.'),
-            ('as_of', 'When it was refreshed.')) AS c (name, comment));
+    PERFORM lifecycle.comment_columns(funnel_monthly, ARRAY[
+        ['month', 'The first day of the month, in the time zone of the program; from the first month with a move on.'],
+        ['status', 'The status.'],
+        ['rank', 'Its place on the path; NULL for detours and for statuses that the model no longer has.'],
+        ['opening', 'Leads inside when the month began.'],
+        ['inflow', 'Visits that began in the month.'],
+        ['inflow_new', 'Of these: of leads that had never been in the status.'],
+        ['inflow_again', 'Of these: of leads that had been.'],
+        ['outflow', 'Visits that ended in the month.'],
+        ['closing', 'Leads inside when the month ended, or now: opening + inflow - outflow.'],
+        ['period_rate', 'Moves of the month to the next status of the path / inflow, to four decimals, without corrections and what was backfilled; NULL for detours and the last stage, and over 0.'],
+        ['as_of', 'When it was refreshed.']]);
     PERFORM lifecycle.keep_private(funnel_monthly::regclass, c.relowner) FROM pg_class c WHERE c.oid = program.lead_table;
     RETURN funnel_monthly::regclass;
 END

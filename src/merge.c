@@ -22,6 +22,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/pg_class.h"
 #include "common/cryptohash.h"
 #include "common/int.h"
 #include "common/sha2.h"
@@ -528,41 +529,41 @@ merge_kind(Merge *m, LcFlowKind kind)
 /* ---- all of it ---- */
 
 /*
- * Wait until nobody else merges the program's flow, and keep others from it
- * until the transaction ends.  The lock is one on the program as an object, which
- * conflicts with nothing but itself.
+ * Wait until nobody else merges the flow, and keep others from it until the
+ * transaction ends.  The lock is one on the flow as an object, which conflicts
+ * with nothing but itself: to have it, one must own the flow.
  */
 static void
-lock_flow(int32 program)
+lock_flow(Oid relid)
 {
 	/* rather than an error about the mode of a lock */
 	PreventCommandDuringRecovery("lifecycle.refresh()");
-	LockDatabaseObject(lc_config_relid("program"), program, 0, ShareUpdateExclusiveLock);
+	lc_require_owner(relid);
+	LockDatabaseObject(RelationRelationId, relid, 0, ShareUpdateExclusiveLock);
 }
 
 /*
- * lock_flow(program)
+ * lock_flow(flow)
  */
 Datum
 lifecycle_lock_flow(PG_FUNCTION_ARGS)
 {
-	lock_flow(PG_GETARG_INT32(0));
+	lock_flow(PG_GETARG_OID(0));
 	PG_RETURN_VOID();
 }
 
 /*
- * merge_flow(program, flow): how many rows were merged.  The snapshot is taken
- * when nobody else merges any more.
+ * merge_flow(flow): how many rows were merged.  The snapshot is taken when nobody
+ * else merges any more.
  */
 Datum
 lifecycle_merge_flow(PG_FUNCTION_ARGS)
 {
-	Oid			relid = PG_GETARG_OID(1);
+	Oid			relid = PG_GETARG_OID(0);
 	int64		merged = 0;
 	Merge		m = {0};
 
-	lc_require_owner(relid);
-	lock_flow(PG_GETARG_INT32(0));
+	lock_flow(relid);
 	m.rel = table_open(relid, RowExclusiveLock);
 	if (m.rel->rd_rel->relkind != RELKIND_RELATION)
 		ereport(ERROR,

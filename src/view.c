@@ -90,7 +90,7 @@ lifecycle_merge_as_owner(PG_FUNCTION_ARGS)
 	lc_become_owner(((Form_pg_class) GETSTRUCT(tuple))->relowner, true, &saved);
 	ReleaseSysCache(tuple);
 	SPI_connect();
-	if (SPI_execute_with_args("SELECT lifecycle.merge_flow(p.id, p.flow) FROM lifecycle.program p WHERE p.lead_table = $1",
+	if (SPI_execute_with_args("SELECT lifecycle.merge_flow(p.flow) FROM lifecycle.program p WHERE p.lead_table = $1",
 							  1, &type, &value, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not call lifecycle.merge_flow()");
 	if (SPI_processed == 1)

@@ -91,6 +91,10 @@ SELECT is(failure($$SELECT lifecycle.refresh('leads')$$, 'refresh_other'),
           E'42501: must be owner of table leads\nHINT: Let a member of role refresh_owner call lifecycle.refresh().', 'somebody else''s table');
 SELECT is(failure($$SELECT lifecycle.refresh('leads_history')$$),
           E'55000: table "public.leads_history" is not tracked\nHINT: SELECT lifecycle.track(''public.leads_history'');', 'a table that is not tracked');
+SELECT is(failure(format('SELECT lifecycle.%I(''leads_flow'')', f.name), 'refresh_other'),
+          '42501: must be owner of table leads_flow', f.name || '(): nobody keeps others from merging, or merges')
+FROM unnest(ARRAY['lock_flow', 'merge_flow']) AS f (name);
+SELECT is(failure('SELECT lifecycle.merge_flow(''others_funnel'')'), '42809: "others_funnel" is not a plain table', 'nor what is no flow');
 SELECT is(failure('SELECT lifecycle.refresh()', 'refresh_other'), 'no error', 'all that one owns');
 SELECT is((SELECT array_agg(DISTINCT span ORDER BY span) FROM others_flow), '{all,day,month,total}', 'is merged');
 SELECT is((SELECT reached FROM others_funnel WHERE segment IS NULL AND status = 'known'), 1::bigint, 'and refreshed');
