@@ -148,12 +148,15 @@ $$;
 COMMENT ON FUNCTION lifecycle.flow_of_history(lifecycle.program) IS
 'What the flow of a program adds up to, counted anew from its history, by day. The result columns are those of the flow.';
 
-CREATE FUNCTION lifecycle.rebuild_flow(lead_table regclass) RETURNS bigint
+CREATE FUNCTION lifecycle.merge_flow(flow regclass) RETURNS bigint
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'lifecycle_merge_flow';
+
+COMMENT ON FUNCTION lifecycle.merge_flow(regclass) IS
+'Part of lifecycle.refresh(), which see: takes what statements appended to the flow, and adds it to the sums by day, month and in total, all in one command, so that every snapshot sees it once. Gives the number of rows taken. Others that merge wait until the transaction ends; writers and readers do not. The caller must own the flow. Errors: 42501 not the owner, 40001 somebody else changed a row since the snapshot was taken.';
+
+CREATE FUNCTION lifecycle.count_anew(program lifecycle.program) RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_column
-DECLARE
-    program lifecycle.program := lifecycle.program_of(lead_table);
 BEGIN
     -- before the tables, as lifecycle.refresh() does
     PERFORM lifecycle.lock_flow(program.flow);
@@ -173,11 +176,24 @@ BEGIN
 END
 $$;
 
+COMMENT ON FUNCTION lifecycle.count_anew(lifecycle.program) IS
+'Part of lifecycle.rebuild_flow(), which see: as the owner of the flow. Gives the number of rows before merging.';
+
+CREATE FUNCTION lifecycle.count_anew_as_owner(lead_table regclass) RETURNS bigint
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'lifecycle_count_anew_as_owner';
+
+COMMENT ON FUNCTION lifecycle.count_anew_as_owner(regclass) IS
+'Part of lifecycle.rebuild_flow(), which see: lifecycle.count_anew() as the owner of the table, whose triggers on the flow must not run as a superuser. The caller must own the table.';
+
+CREATE FUNCTION lifecycle.rebuild_flow(lead_table regclass) RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM lifecycle.program_of(lead_table);
+    PERFORM lifecycle.require_owner(lead_table, 'lifecycle.rebuild_flow()');
+    RETURN lifecycle.count_anew_as_owner(lead_table);
+END
+$$;
+
 COMMENT ON FUNCTION lifecycle.rebuild_flow(regclass) IS
 'Counts the flow of a tracked table anew from its history, and merges it; for when lifecycle.verify() says that they differ. Writers of leads wait until the transaction ends. Gives the number of rows before merging: one for each kind, day, source and cohort. The caller must own the table. Errors: 55000 not tracked, 42501 not the owner.';
-
-CREATE FUNCTION lifecycle.merge_flow(flow regclass) RETURNS bigint
-    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'lifecycle_merge_flow';
-
-COMMENT ON FUNCTION lifecycle.merge_flow(regclass) IS
-'Part of lifecycle.refresh(), which see: takes what statements appended to the flow, and adds it to the sums by day, month and in total, all in one command, so that every snapshot sees it once. Gives the number of rows taken. Others that merge wait until the transaction ends; writers and readers do not. The caller must own the flow. Errors: 42501 not the owner, 40001 somebody else changed a row since the snapshot was taken.';

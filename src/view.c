@@ -25,6 +25,7 @@
 #include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(lifecycle_register_views);
+PG_FUNCTION_INFO_V1(lifecycle_count_anew_as_owner);
 PG_FUNCTION_INFO_V1(lifecycle_merge_as_owner);
 PG_FUNCTION_INFO_V1(lifecycle_follow_overview);
 
@@ -66,40 +67,63 @@ lifecycle_register_views(PG_FUNCTION_ARGS)
 }
 
 /*
- * merge_as_owner(lead_table): merge_flow() as the owner of the lead table, whose
- * table the flow is: expressions of his indexes must not run as a superuser who
- * calls refresh() for everybody.  NULL where the table is tracked no more, which
- * can happen while we wait for it.
+ * What a query of ours, about the program of the table $1, says when it runs as
+ * the owner of the table, to whom the flow belongs: triggers and expressions of
+ * indexes that he put there must not run as a superuser who works for everybody.
+ * False where the table is tracked no more, which can happen while we wait for it.
  */
-Datum
-lifecycle_merge_as_owner(PG_FUNCTION_ARGS)
+static bool
+ask_as_owner(Oid relid, const char *sql, int64 *said)
 {
-	Oid			relid = PG_GETARG_OID(0);
 	Oid			type = REGCLASSOID;
 	Datum		value = ObjectIdGetDatum(relid);
 	HeapTuple	tuple;
 	LcSavedUser saved;
 	bool		isnull = true;
-	int64		merged = 0;
 
 	LockRelationOid(relid, AccessShareLock);
 	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	if (!HeapTupleIsValid(tuple))
-		PG_RETURN_NULL();
+		return false;
 	lc_require_owner(relid);
 	lc_become_owner(((Form_pg_class) GETSTRUCT(tuple))->relowner, true, &saved);
 	ReleaseSysCache(tuple);
 	SPI_connect();
-	if (SPI_execute_with_args("SELECT lifecycle.merge_flow(p.flow) FROM lifecycle.program p WHERE p.lead_table = $1",
-							  1, &type, &value, NULL, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not call lifecycle.merge_flow()");
+	if (SPI_execute_with_args(sql, 1, &type, &value, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not execute \"%s\"", sql);
 	if (SPI_processed == 1)
-		merged = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+		*said = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	SPI_finish();
 	lc_become_caller(&saved);
-	if (isnull)
+	return !isnull;
+}
+
+/*
+ * merge_as_owner(lead_table)
+ */
+Datum
+lifecycle_merge_as_owner(PG_FUNCTION_ARGS)
+{
+	int64		merged;
+
+	if (!ask_as_owner(PG_GETARG_OID(0), "SELECT lifecycle.merge_flow(p.flow) FROM lifecycle.program p WHERE p.lead_table = $1",
+					  &merged))
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(merged);
+}
+
+/*
+ * count_anew_as_owner(lead_table)
+ */
+Datum
+lifecycle_count_anew_as_owner(PG_FUNCTION_ARGS)
+{
+	int64		counted;
+
+	if (!ask_as_owner(PG_GETARG_OID(0), "SELECT lifecycle.count_anew(p) FROM lifecycle.program p WHERE p.lead_table = $1",
+					  &counted))
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(counted);
 }
 
 /* Whether a command that began had an overview read nothing. */

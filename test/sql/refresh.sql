@@ -116,10 +116,20 @@ CREATE FUNCTION spy(span text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$BEGI
     RETURN span;
 END$$;
 CREATE INDEX spy ON leads_flow (spy(span)) WHERE span <> 'new';
+CREATE TABLE ran_as (who name);
+CREATE FUNCTION spy() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO public.ran_as VALUES (current_user); RETURN NULL; END$$;
+CREATE TRIGGER spy AFTER INSERT OR DELETE ON leads_flow EXECUTE FUNCTION spy();
 RESET ROLE;
 SELECT is(failure('SELECT lifecycle.refresh()'), 'no error', 'the flow is merged as its owner');
 SELECT is((SELECT count(*) FROM leads_flow WHERE span = 'new'), 0::bigint, 'all of it');
+SELECT is(failure($$SELECT lifecycle.rebuild_flow('leads')$$), 'no error', 'and rebuilt');
+SELECT is(failure($$UPDATE lifecycle.program SET tz = 'Asia/Tokyo' WHERE lead_table = 'leads'::regclass$$), 'no error', 'also for other days');
+SELECT is(failure($$UPDATE lifecycle.program SET tz = 'UTC' WHERE lead_table = 'leads'::regclass$$), 'no error', 'and for those of before');
+SELECT results_eq('SELECT DISTINCT who FROM ran_as', $$VALUES ('refresh_owner'::name)$$, 'with his triggers');
 DROP INDEX spy;
+DROP TRIGGER spy ON leads_flow;
+SELECT is(failure($$SELECT lifecycle.rebuild_flow('leads')$$, 'refresh_other'),
+          E'42501: must be owner of table leads\nHINT: Let a member of role refresh_owner call lifecycle.rebuild_flow().', 'nobody else rebuilds');
 
 -- ---- whatever is written ----
 
