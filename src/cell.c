@@ -14,6 +14,7 @@
 
 #include "access/genam.h"
 #include "access/table.h"
+#include "access/tupmacs.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_type.h"
 #include "utils/array.h"
@@ -184,6 +185,36 @@ read_sums(Relation rel, Datum value, int *n)
 	return (const int64 *) ARR_DATA_PTR(array);
 }
 
+static text **
+text_of(LcCount *count, LcFlowColumn column)
+{
+	return column == F_REACHED ? &count->reached :
+		column == F_FROM_STATUS ? &count->from_status : &count->to_status;
+}
+
+/*
+ * Let the counts refer to the elements of an array.  As deconstruct_array() would
+ * do it, which takes several times as long: rows have hundreds of them.
+ */
+static void
+read_texts(Relation rel, Datum value, LcCount *counts, int n, LcFlowColumn column)
+{
+	ArrayType  *array = DatumGetArrayTypeP(value);
+	const bits8 *present = ARR_NULLBITMAP(array);
+	char	   *element = ARR_DATA_PTR(array);
+
+	if (ARR_NDIM(array) != 1 || ARR_DIMS(array)[0] != n)
+		not_aligned(rel);
+	for (int i = 0; i < n; i++)
+	{
+		if (present != NULL && (present[i / 8] & (1 << (i % 8))) == 0)
+			continue;
+		*text_of(&counts[i], column) = (text *) element;
+		element = att_addlength_pointer(element, -1, element);
+		element = (char *) att_align_nominal(element, TYPALIGN_INT);
+	}
+}
+
 /*
  * The counts of a row of that kind.  What they refer to is the row, or in the
  * current memory, as they are.
@@ -228,26 +259,9 @@ lc_cell_read(Relation rel, TupleTableSlot *slot, const AttrNumber *attno, LcFlow
 	}
 	for (int t = 0; t < lengthof(texts); t++)
 	{
-		Datum	   *labels;
-		bool	   *nulls;
-
 		value = slot_getattr(slot, attno[texts[t]], &isnull);
-		if (isnull)
-			continue;
-		deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &labels, &nulls, &n_here);
-		if (n_here != n)
-			not_aligned(rel);
-		for (int i = 0; i < n; i++)
-		{
-			text	   *label = nulls[i] ? NULL : DatumGetTextPP(labels[i]);
-
-			if (texts[t] == F_REACHED)
-				c[i].reached = label;
-			else if (texts[t] == F_FROM_STATUS)
-				c[i].from_status = label;
-			else
-				c[i].to_status = label;
-		}
+		if (!isnull)
+			read_texts(rel, value, c, n, texts[t]);
 	}
 	return n;
 }
@@ -270,22 +284,51 @@ array_of_sums(LcCount *const *counts, int n, LcFlowSum sum)
 	return PointerGetDatum(array);
 }
 
+/* As construct_md_array() would make it; see read_texts(). */
 static Datum
 array_of_texts(LcCount *const *counts, int n, LcFlowColumn column)
 {
-	Datum	   *values = palloc(n * sizeof(Datum));
-	bool	   *nulls = palloc(n * sizeof(bool));
-	int			lower = 1;
+	bool		has_nulls = false;
+	Size		header;
+	Size		size = 0;
+	ArrayType  *array;
+	char	   *element;
 
 	for (int i = 0; i < n; i++)
 	{
-		text	   *label = column == F_REACHED ? counts[i]->reached :
-			column == F_FROM_STATUS ? counts[i]->from_status : counts[i]->to_status;
+		const text *t = *text_of(counts[i], column);
 
-		values[i] = PointerGetDatum(label);
-		nulls[i] = label == NULL;
+		if (t == NULL)
+			has_nulls = true;
+		else
+			size += INTALIGN(VARHDRSZ + VARSIZE_ANY_EXHDR(t));
 	}
-	return PointerGetDatum(construct_md_array(values, nulls, 1, &n, &lower, TEXTOID, -1, false, TYPALIGN_INT));
+	header = has_nulls ? ARR_OVERHEAD_WITHNULLS(1, n) : ARR_OVERHEAD_NONULLS(1);
+	if (!AllocSizeIsValid(header + size))
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("array size exceeds the maximum allowed (%d)", (int) MaxAllocSize)));
+	array = palloc0(header + size);
+	SET_VARSIZE(array, header + size);
+	array->ndim = 1;
+	array->dataoffset = has_nulls ? header : 0;
+	array->elemtype = TEXTOID;
+	ARR_DIMS(array)[0] = n;
+	ARR_LBOUND(array)[0] = 1;
+	element = ARR_DATA_PTR(array);
+	for (int i = 0; i < n; i++)
+	{
+		const text *t = *text_of(counts[i], column);
+
+		if (t == NULL)
+			continue;
+		if (has_nulls)
+			ARR_NULLBITMAP(array)[i / 8] |= 1 << (i % 8);
+		SET_VARSIZE(element, VARHDRSZ + VARSIZE_ANY_EXHDR(t));
+		memcpy(VARDATA(element), VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t));
+		element += INTALIGN(VARHDRSZ + VARSIZE_ANY_EXHDR(t));
+	}
+	return PointerGetDatum(array);
 }
 
 /*

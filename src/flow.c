@@ -28,6 +28,7 @@
 #include "common/hashfn.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
 #include "utils/memutils.h"
 
 PG_FUNCTION_INFO_V1(lifecycle_flow_day);
@@ -259,6 +260,20 @@ lifecycle_flow_day(PG_FUNCTION_ARGS)
 	TimestampTz end;
 
 	PG_RETURN_DATEADT(lc_flow_day_of(PG_GETARG_TEXT_PP(1), PG_GETARG_TIMESTAMPTZ(0), &start, &end));
+}
+
+/* The first day of the month that the day is in; of no day of any, itself. */
+DateADT
+lc_flow_month_of(DateADT day)
+{
+	int			year;
+	int			month;
+	int			of_month;
+
+	if (DATE_NOT_FINITE(day))
+		return day;
+	j2date(day + POSTGRES_EPOCH_JDATE, &year, &month, &of_month);
+	return day - (of_month - 1);
 }
 
 /* ---- sets ---- */

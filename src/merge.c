@@ -30,8 +30,8 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/datetime.h"
 #include "utils/fmgroids.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -404,19 +404,6 @@ write_span(Merge *m, const char *span, Sums *sums, Sums *next, DateADT day, bool
 	clear_sums(sums);
 }
 
-static DateADT
-month_of(DateADT day)
-{
-	int			year;
-	int			month;
-	int			of_month;
-
-	if (DATE_NOT_FINITE(day))
-		return day;
-	j2date(day + POSTGRES_EPOCH_JDATE, &year, &month, &of_month);
-	return day - (of_month - 1);
-}
-
 /* ---- rows ---- */
 
 /* Begin to read the rows of a span and a kind, by day. */
@@ -499,8 +486,8 @@ merge_kind(Merge *m, LcFlowKind kind)
 			MemoryContextSwitchTo(old);
 		}
 		if (day.n > 0 && (!more || (n > 0 && counts[0].day != day.counts[0].day)))
-			write_span(m, "day", &day, &month, month_of(day.counts[0].day), true);
-		if (month.n > 0 && (!more || (n > 0 && month_of(counts[0].day) != month.counts[0].day)))
+			write_span(m, "day", &day, &month, lc_flow_month_of(day.counts[0].day), true);
+		if (month.n > 0 && (!more || (n > 0 && lc_flow_month_of(counts[0].day) != month.counts[0].day)))
 			write_span(m, "month", &month, &total, DATEVAL_NOBEGIN, true);
 		if (!more)
 			break;
@@ -553,6 +540,20 @@ lifecycle_lock_flow(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Have what is compressed be so by LZ4 until the nest level ends, where the
+ * server has it: the rows of months are large, and pglz would take as long as
+ * all else.
+ */
+static void
+compress_fast(void)
+{
+#ifdef USE_LZ4
+	(void) set_config_option("default_toast_compression", "lz4", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+							 false);
+#endif
+}
+
+/*
  * merge_flow(flow): how many rows were merged.  The snapshot is taken when nobody
  * else merges any more.
  */
@@ -562,8 +563,10 @@ lifecycle_merge_flow(PG_FUNCTION_ARGS)
 	Oid			relid = PG_GETARG_OID(0);
 	int64		merged = 0;
 	Merge		m = {0};
+	int			nest_level = NewGUCNestLevel();
 
 	lock_flow(relid);
+	compress_fast();
 	m.rel = table_open(relid, RowExclusiveLock);
 	if (m.rel->rd_rel->relkind != RELKIND_RELATION)
 		ereport(ERROR,
@@ -600,5 +603,6 @@ lifecycle_merge_flow(PG_FUNCTION_ARGS)
 	table_close(m.rri->ri_RelationDesc, NoLock);
 	FreeExecutorState(m.estate);
 	table_close(m.rel, NoLock);
+	AtEOXact_GUC(true, nest_level);
 	PG_RETURN_INT64(merged);
 }

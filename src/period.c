@@ -19,35 +19,22 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/datetime.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-/* The first day of the month that the day is in. */
-static DateADT
-month_of(DateADT day)
-{
-	int			year;
-	int			month;
-	int			of_month;
-
-	j2date(day + POSTGRES_EPOCH_JDATE, &year, &month, &of_month);
-	return day - (of_month - 1);
-}
-
 static DateADT
 next_month(DateADT month)
 {
-	return month_of(month + 31);
+	return lc_flow_month_of(month + 31);
 }
 
 /* Whether the day is the first of its month, or no day of any. */
 static bool
 begins_month(DateADT day)
 {
-	return DATE_NOT_FINITE(day) || month_of(day) == day;
+	return DATE_NOT_FINITE(day) || lc_flow_month_of(day) == day;
 }
 
 /* Whether one of the bounds lies within the month, so that its days are to be read. */
@@ -147,8 +134,8 @@ lc_period_read(const LcPeriod *p, LcFlowCallback callback, void *arg)
 		read_span(p, p->segments ? "total" : "all", DATEVAL_NOBEGIN, DATEVAL_NOEND, callback, arg);
 		return;
 	}
-	read_span(p, "month", begins_month(first) ? first : next_month(month_of(first)),
-			  begins_month(last) ? last : month_of(last), callback, arg);
+	read_span(p, "month", begins_month(first) ? first : next_month(lc_flow_month_of(first)),
+			  begins_month(last) ? last : lc_flow_month_of(last), callback, arg);
 	for (int i = 0; i < p->nbounds; i++)
 	{
 		DateADT		from;
@@ -157,13 +144,13 @@ lc_period_read(const LcPeriod *p, LcFlowCallback callback, void *arg)
 		if (begins_month(day))
 			continue;
 		/* months that are split, one after the other, are read at once */
-		from = month_of(day);
+		from = lc_flow_month_of(day);
 		day = next_month(from);
 		while (i + 1 < p->nbounds && !DATE_NOT_FINITE(p->bounds[i + 1]) &&
 			   (p->bounds[i + 1] < day || (p->bounds[i + 1] < next_month(day) && !begins_month(p->bounds[i + 1]))))
 		{
 			i++;
-			day = Max(day, next_month(month_of(p->bounds[i])));
+			day = Max(day, next_month(lc_flow_month_of(p->bounds[i])));
 		}
 		read_span(p, "day", Max(from, first), Min(day, last), callback, arg);
 	}
