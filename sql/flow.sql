@@ -22,7 +22,7 @@ CREATE FUNCTION lifecycle.create_flow(lead_table regclass, flow text) RETURNS vo
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    -- uncompressed up to a page: a merge reads and writes many rows
+    -- not out of line up to a page: a merge reads and writes many rows, and compresses them itself
     EXECUTE format($q$
         CREATE TABLE %s (
             span        text COLLATE "C" NOT NULL,
@@ -50,7 +50,7 @@ BEGIN
         ['kind', 'move: moves, by the day of the move. What leads reached, by the day of entry: first, in their first cycle; later, in a later one, by the day it began; ever, how what they ever reached differs from the first cycle.'],
         ['day', 'The day, or the first day of the month, in the time zone of the program; -infinity over all days.'],
         ['key', 'Of rows that are merged: what those of the source and cohort are found by.'],
-        ['source', 'The source of the leads; beyond 64 of them (other). NULL in moves.'],
+        ['source', 'The source of the leads; beyond the first 64 that are merged (other). NULL in moves.'],
         ['cohort', 'The cohort of the leads. NULL in moves.'],
         ['from_status', 'Of moves: the status that was left; NULL at an entry.'],
         ['to_status', 'Of moves: the status that was entered; NULL at a removal.'],

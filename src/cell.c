@@ -6,7 +6,7 @@
  *
  * Much that is counted lies together so that a report reads few rows, and that a
  * merge changes few.  Within a row counts are in the order of the bytes of their
- * statuses; whoever reads them does not rely on it.
+ * statuses: a merge reads and writes them in one pass.  Reports do not rely on it.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,6 +14,7 @@
 
 #include "access/genam.h"
 #include "access/table.h"
+#include "access/toast_internals.h"
 #include "access/tupmacs.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_type.h"
@@ -101,7 +102,7 @@ lc_cell_compare_within(const LcCount *a, const LcCount *b)
 	return result;
 }
 
-/* ---- rows ---- */
+/* ---- columns ---- */
 
 /*
  * Where the columns are, which must be of the types that are read: the owner can
@@ -131,7 +132,7 @@ lc_cell_find_columns(Relation rel, AttrNumber *attno)
 	}
 }
 
-/* Open the index of the flow on (span, kind, day, key). */
+/* Open the index of the flow on (span, kind, day, key), which are in ascending order. */
 Relation
 lc_cell_open_index(Relation rel)
 {
@@ -147,7 +148,8 @@ lc_cell_open_index(Relation rel)
 			index->rd_rel->relam == BTREE_AM_OID && RelationGetIndexPredicate(index) == NIL;
 
 		for (int i = 0; fits && i < lengthof(columns); i++)
-			fits = form->indkey.values[i] == get_attnum(RelationGetRelid(rel), lc_flow_columns[columns[i]].name);
+			fits = index->rd_indoption[i] == 0 &&
+				form->indkey.values[i] == get_attnum(RelationGetRelid(rel), lc_flow_columns[columns[i]].name);
 		if (fits)
 		{
 			list_free(indexes);
@@ -173,17 +175,7 @@ not_aligned(Relation rel)
 			 errtable(rel)));
 }
 
-/* The numbers of an array that has none but these. */
-static const int64 *
-read_sums(Relation rel, Datum value, int *n)
-{
-	ArrayType  *array = DatumGetArrayTypeP(value);
-
-	if (ARR_NDIM(array) != 1 || ARR_HASNULL(array))
-		not_aligned(rel);
-	*n = ARR_DIMS(array)[0];
-	return (const int64 *) ARR_DATA_PTR(array);
-}
+/* ---- reading ---- */
 
 static text **
 text_of(LcCount *count, LcFlowColumn column)
@@ -192,166 +184,279 @@ text_of(LcCount *count, LcFlowColumn column)
 		column == F_FROM_STATUS ? &count->from_status : &count->to_status;
 }
 
-/*
- * Let the counts refer to the elements of an array.  As deconstruct_array() would
- * do it, which takes several times as long: rows have hundreds of them.
- */
-static void
-read_texts(Relation rel, Datum value, LcCount *counts, int n, LcFlowColumn column)
+/* The array of a column, which must have so many elements. */
+static ArrayType *
+array_of(Relation rel, Datum value, int n)
 {
 	ArrayType  *array = DatumGetArrayTypeP(value);
-	const bits8 *present = ARR_NULLBITMAP(array);
-	char	   *element = ARR_DATA_PTR(array);
 
-	if (ARR_NDIM(array) != 1 || ARR_DIMS(array)[0] != n)
+	if (ARR_NDIM(array) != 1 || (n >= 0 && ARR_DIMS(array)[0] != n))
 		not_aligned(rel);
-	for (int i = 0; i < n; i++)
+	return array;
+}
+
+/*
+ * Begin to read the counts of a row of that kind: lc_cell_next() gives them.  What
+ * they refer to is the row, or in the current memory, as they are.
+ */
+void
+lc_cell_begin_read(LcCellReader *reader, Relation rel, TupleTableSlot *slot, const AttrNumber *attno, LcFlowKind kind)
+{
+	LcCount    *c = &reader->count;
+	ArrayType  *array;
+	Datum		value;
+	bool		isnull;
+
+	memset(reader, 0, sizeof(LcCellReader));
+	c->kind = kind;
+	c->day = DatumGetDateADT(slot_getattr(slot, attno[F_DAY], &isnull));
+	value = slot_getattr(slot, attno[F_SOURCE], &isnull);
+	c->source = isnull ? NULL : DatumGetTextPP(value);
+	c->cohort = DatumGetInt32(slot_getattr(slot, attno[F_COHORT], &c->cohort_isnull));
+	reader->n = -1;
+	for (LcFlowColumn column = F_N; column < LC_FLOW_COLUMNS; column++)
 	{
-		if (present != NULL && (present[i / 8] & (1 << (i % 8))) == 0)
+		value = slot_getattr(slot, attno[column], &isnull);
+		if (isnull && column == F_N)
+			not_aligned(rel);
+		if (isnull)
 			continue;
-		*text_of(&counts[i], column) = (text *) element;
-		element = att_addlength_pointer(element, -1, element);
-		element = (char *) att_align_nominal(element, TYPALIGN_INT);
+		array = array_of(rel, value, reader->n);
+		if (ARR_HASNULL(array))
+			not_aligned(rel);
+		reader->n = ARR_DIMS(array)[0];
+		reader->sums[reader->nsums].sum = column - F_N;
+		reader->sums[reader->nsums++].values = (const int64 *) ARR_DATA_PTR(array);
+	}
+	for (LcFlowColumn column = F_FROM_STATUS; column <= F_REACHED; column++)
+	{
+		value = slot_getattr(slot, attno[column], &isnull);
+		if (isnull)
+			continue;
+		array = array_of(rel, value, reader->n);
+		reader->texts[reader->ntexts].at = text_of(c, column);
+		reader->texts[reader->ntexts].present = ARR_NULLBITMAP(array);
+		reader->texts[reader->ntexts++].element = ARR_DATA_PTR(array);
 	}
 }
 
 /*
- * The counts of a row of that kind.  What they refer to is the row, or in the
- * current memory, as they are.
+ * Whether there is another count; it is in reader->count then.  As
+ * deconstruct_array() would do it, which takes several times as long: rows have
+ * hundreds of them.
+ */
+bool
+lc_cell_next(LcCellReader *reader)
+{
+	int			i = reader->i;
+
+	if (i >= reader->n)
+		return false;
+	for (int t = 0; t < reader->ntexts; t++)
+	{
+		const bits8 *present = reader->texts[t].present;
+		char	   *element = reader->texts[t].element;
+
+		if (present != NULL && (present[i / 8] & (1 << (i % 8))) == 0)
+		{
+			*reader->texts[t].at = NULL;
+			continue;
+		}
+		*reader->texts[t].at = (text *) element;
+		element = att_addlength_pointer(element, -1, element);
+		reader->texts[t].element = (char *) att_align_nominal(element, TYPALIGN_INT);
+	}
+	for (int s = 0; s < reader->nsums; s++)
+		reader->count.sums[reader->sums[s].sum] = reader->sums[s].values[i];
+	reader->i++;
+	return true;
+}
+
+/*
+ * All counts of a row.
  */
 int
 lc_cell_read(Relation rel, TupleTableSlot *slot, const AttrNumber *attno, LcFlowKind kind, LcCount **counts)
 {
-	static const LcFlowColumn texts[] = {F_FROM_STATUS, F_TO_STATUS, F_REACHED};
-	LcCount    *c;
-	LcCount		cell = {0};
-	Datum		value;
-	bool		isnull;
-	const int64 *sums;
-	int			n;
-	int			n_here;
+	LcCellReader reader;
 
-	cell.kind = kind;
-	cell.day = DatumGetDateADT(slot_getattr(slot, attno[F_DAY], &isnull));
-	value = slot_getattr(slot, attno[F_SOURCE], &isnull);
-	cell.source = isnull ? NULL : DatumGetTextPP(value);
-	cell.cohort = DatumGetInt32(slot_getattr(slot, attno[F_COHORT], &cell.cohort_isnull));
-	value = slot_getattr(slot, attno[F_N], &isnull);
-	if (isnull)
-		not_aligned(rel);
-	sums = read_sums(rel, value, &n);
-	*counts = c = palloc(n * sizeof(LcCount));
-	for (int i = 0; i < n; i++)
-	{
-		c[i] = cell;
-		c[i].sums[S_N] = sums[i];
-	}
-	for (int s = S_N + 1; s < LC_FLOW_SUMS; s++)
-	{
-		value = slot_getattr(slot, attno[F_N + s], &isnull);
-		if (isnull)
-			continue;
-		sums = read_sums(rel, value, &n_here);
-		if (n_here != n)
-			not_aligned(rel);
-		for (int i = 0; i < n; i++)
-			c[i].sums[s] = sums[i];
-	}
-	for (int t = 0; t < lengthof(texts); t++)
-	{
-		value = slot_getattr(slot, attno[texts[t]], &isnull);
-		if (!isnull)
-			read_texts(rel, value, c, n, texts[t]);
-	}
-	return n;
+	lc_cell_begin_read(&reader, rel, slot, attno, kind);
+	*counts = palloc(reader.n * sizeof(LcCount));
+	while (lc_cell_next(&reader))
+		(*counts)[reader.i - 1] = reader.count;
+	return reader.n;
 }
 
-static Datum
-array_of_sums(LcCount *const *counts, int n, LcFlowSum sum)
-{
-	Size		size = ARR_OVERHEAD_NONULLS(1) + n * sizeof(int64);
-	ArrayType  *array = palloc0(size);
-	int64	   *data;
+/* ---- writing ---- */
 
-	SET_VARSIZE(array, size);
-	array->ndim = 1;
-	array->elemtype = INT8OID;
-	ARR_DIMS(array)[0] = n;
-	ARR_LBOUND(array)[0] = 1;
-	data = (int64 *) ARR_DATA_PTR(array);
-	for (int i = 0; i < n; i++)
-		data[i] = counts[i]->sums[sum];
-	return PointerGetDatum(array);
+/* Whether rows of that kind have it. */
+static bool
+has_column(LcFlowKind kind, LcFlowColumn column)
+{
+	if (column == F_N)
+		return true;
+	return kind == K_MOVE ? column != F_REACHED : column == F_REACHED;
 }
 
-/* As construct_md_array() would make it; see read_texts(). */
-static Datum
-array_of_texts(LcCount *const *counts, int n, LcFlowColumn column)
+/* Where in the array so many bytes more are to be written. */
+static inline char *
+more_of(LcCellArray *array, Size size)
 {
-	bool		has_nulls = false;
-	Size		header;
-	Size		size = 0;
-	ArrayType  *array;
-	char	   *element;
+	char	   *at;
 
-	for (int i = 0; i < n; i++)
+	if (array->used + size > array->room)
 	{
-		const text *t = *text_of(counts[i], column);
+		Size		room = Max(2 * array->room, array->used + size);
 
-		if (t == NULL)
-			has_nulls = true;
-		else
-			size += INTALIGN(VARHDRSZ + VARSIZE_ANY_EXHDR(t));
+		if (!AllocSizeIsValid(room))
+			ereport(ERROR,
+					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("array size exceeds the maximum allowed (%d)", (int) MaxAllocSize)));
+		array->data = repalloc(array->data, room);
+		array->room = room;
 	}
-	header = has_nulls ? ARR_OVERHEAD_WITHNULLS(1, n) : ARR_OVERHEAD_NONULLS(1);
-	if (!AllocSizeIsValid(header + size))
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("array size exceeds the maximum allowed (%d)", (int) MaxAllocSize)));
-	array = palloc0(header + size);
-	SET_VARSIZE(array, header + size);
-	array->ndim = 1;
-	array->dataoffset = has_nulls ? header : 0;
-	array->elemtype = TEXTOID;
-	ARR_DIMS(array)[0] = n;
-	ARR_LBOUND(array)[0] = 1;
-	element = ARR_DATA_PTR(array);
-	for (int i = 0; i < n; i++)
-	{
-		const text *t = *text_of(counts[i], column);
+	at = array->data + array->used;
+	array->used += size;
+	return at;
+}
 
-		if (t == NULL)
-			continue;
-		if (has_nulls)
-			ARR_NULLBITMAP(array)[i / 8] |= 1 << (i % 8);
-		SET_VARSIZE(element, VARHDRSZ + VARSIZE_ANY_EXHDR(t));
-		memcpy(VARDATA(element), VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t));
-		element += INTALIGN(VARHDRSZ + VARSIZE_ANY_EXHDR(t));
-	}
-	return PointerGetDatum(array);
+static void
+begin_array(LcCellArray *array, Size header, Size room)
+{
+	array->room = header + room;
+	array->data = palloc(array->room);
+	array->used = header;
+	memset(array->data, 0, header);
 }
 
 /*
- * Fill in a row of the span with the counts of one cell; the key is NULL in rows
- * that writers append.  What the row refers to is in the current memory.
+ * Begin to write the counts of a cell, of which about so many come, in the current
+ * memory: lc_cell_put() takes them, lc_cell_store() makes the row.
  */
 void
-lc_cell_fill(TupleTableSlot *slot, const AttrNumber *attno, const char *span, pg_uuid_t *key,
-			 LcCount *const *counts, int n)
+lc_cell_begin_write(LcCellWriter *writer, LcFlowKind kind, int about)
 {
-	const LcCount *cell = counts[0];
-	bool		moves = cell->kind == K_MOVE;
+	memset(writer, 0, sizeof(LcCellWriter));
+	for (LcFlowColumn c = F_FROM_STATUS; c < LC_FLOW_COLUMNS; c++)
+	{
+		if (has_column(kind, c))
+			begin_array(&writer->arrays[c - F_FROM_STATUS], ARR_OVERHEAD_NONULLS(1), about * (c < F_N ? 32 : sizeof(int64)));
+		if (has_column(kind, c) && c < F_N)
+			begin_array(&writer->present[c - F_FROM_STATUS], 0, about / 8 + 1);
+	}
+}
 
+/*
+ * Write a count, which may be the one that was read last.
+ */
+void
+lc_cell_put(LcCellWriter *writer, const LcCount *count)
+{
+	int			i = writer->n++;
+
+	for (LcFlowColumn c = F_FROM_STATUS; c < F_N; c++)
+	{
+		LcCellArray *present = &writer->present[c - F_FROM_STATUS];
+		const text *value;
+		Size		size;
+		char	   *element;
+
+		if (present->data == NULL)
+			continue;
+		if (i % 8 == 0)
+			*more_of(present, 1) = 0;
+		if ((value = *text_of(unconstify(LcCount *, count), c)) == NULL)
+		{
+			writer->has_nulls[c - F_FROM_STATUS] = true;
+			continue;
+		}
+		present->data[i / 8] |= 1 << (i % 8);
+		size = VARHDRSZ + VARSIZE_ANY_EXHDR(value);
+		element = more_of(&writer->arrays[c - F_FROM_STATUS], INTALIGN(size));
+		SET_VARSIZE(element, size);
+		memcpy(VARDATA(element), VARDATA_ANY(value), size - VARHDRSZ);
+		memset(element + size, 0, INTALIGN(size) - size);
+	}
+	for (LcFlowColumn c = F_N; c < LC_FLOW_COLUMNS; c++)
+	{
+		LcCellArray *sums = &writer->arrays[c - F_FROM_STATUS];
+
+		if (sums->data != NULL)
+			*(int64 *) more_of(sums, sizeof(int64)) = count->sums[c - F_N];
+	}
+}
+
+/* As construct_md_array() would make it. */
+static Datum
+finish_array(LcCellWriter *writer, LcFlowColumn column)
+{
+	LcCellArray *a = &writer->arrays[column - F_FROM_STATUS];
+	ArrayType  *array = (ArrayType *) a->data;
+	bits8	   *present;
+
+	if (column < F_N && writer->has_nulls[column - F_FROM_STATUS])
+	{
+		Size		header = ARR_OVERHEAD_WITHNULLS(1, writer->n);
+		Size		size = a->used - ARR_OVERHEAD_NONULLS(1);
+
+		array = palloc0(header + size);
+		memcpy((char *) array + header, a->data + ARR_OVERHEAD_NONULLS(1), size);
+		a->used = header + size;
+		array->dataoffset = header;
+	}
+	SET_VARSIZE(array, a->used);
+	array->ndim = 1;
+	array->elemtype = column < F_N ? TEXTOID : INT8OID;
+	ARR_DIMS(array)[0] = writer->n;
+	ARR_LBOUND(array)[0] = 1;
+	if ((present = ARR_NULLBITMAP(array)) != NULL)
+		memcpy(present, writer->present[column - F_FROM_STATUS].data, (writer->n + 7) / 8);
+	return PointerGetDatum(array);
+}
+
+/* Arrays of so many bytes are compressed in rows that are merged. */
+#define COMPRESSED_FROM 1200
+
+/*
+ * The array as it is to be stored in a row that is merged.  Sets are much alike,
+ * and compressed a third as long: fewer pages to read, to write and to log.  Where
+ * the server has no LZ4, it compresses by itself what is longer than a page.
+ */
+static Datum
+compact(Datum array)
+{
+#ifdef USE_LZ4
+	if (VARSIZE(DatumGetPointer(array)) >= COMPRESSED_FROM)
+	{
+		Datum		compressed = toast_compress_datum(array, TOAST_LZ4_COMPRESSION);
+
+		if (DatumGetPointer(compressed) != NULL)
+			return compressed;
+	}
+#endif
+	return array;
+}
+
+/*
+ * Fill in a row of the span with what was written, of the cell that "cell" is of;
+ * the key is NULL in rows that writers append.  With same_texts the row has the
+ * texts already, which need not be compressed again.
+ */
+void
+lc_cell_store(LcCellWriter *writer, TupleTableSlot *slot, const AttrNumber *attno, const char *span, const pg_uuid_t *key,
+			  const LcCount *cell, bool same_texts)
+{
 	lc_append_set_text(slot, attno[F_SPAN], cstring_to_text(span));
 	lc_append_set_text(slot, attno[F_KIND], cstring_to_text(lc_flow_kinds[cell->kind]));
 	lc_append_set(slot, attno[F_DAY], DateADTGetDatum(cell->day), false);
 	lc_append_set(slot, attno[F_KEY], UUIDPGetDatum(key), key == NULL);
 	lc_append_set_text(slot, attno[F_SOURCE], cell->source);
 	lc_append_set(slot, attno[F_COHORT], Int32GetDatum(cell->cohort), cell->cohort_isnull);
-	lc_append_set(slot, attno[F_FROM_STATUS], moves ? array_of_texts(counts, n, F_FROM_STATUS) : (Datum) 0, !moves);
-	lc_append_set(slot, attno[F_TO_STATUS], moves ? array_of_texts(counts, n, F_TO_STATUS) : (Datum) 0, !moves);
-	lc_append_set(slot, attno[F_REACHED], moves ? (Datum) 0 : array_of_texts(counts, n, F_REACHED), moves);
-	for (int s = S_N; s < LC_FLOW_SUMS; s++)
-		lc_append_set(slot, attno[F_N + s], moves || s == S_N ? array_of_sums(counts, n, s) : (Datum) 0,
-					  !moves && s != S_N);
+	for (LcFlowColumn c = same_texts ? F_N : F_FROM_STATUS; c < LC_FLOW_COLUMNS; c++)
+	{
+		bool		isnull = writer->arrays[c - F_FROM_STATUS].data == NULL;
+		Datum		array = isnull ? (Datum) 0 : finish_array(writer, c);
+
+		lc_append_set(slot, attno[c], isnull || key == NULL ? array : compact(array), isnull);
+	}
 }

@@ -463,6 +463,7 @@ void
 lc_flow_write(LcFlow *flow)
 {
 	LcAppender *a;
+	LcCellWriter writer;
 	TupleTableSlot **slots;
 	LcCount   **counts;
 	MemoryContext rows;
@@ -491,7 +492,10 @@ lc_flow_write(LcFlow *flow)
 			slots[made++] = table_slot_create(a->rel, NULL);
 		MemoryContextSwitchTo(rows);
 		lc_append_prepare(a, slots[n]);
-		lc_cell_fill(slots[n], flow->attno, "new", NULL, counts + first, next - first);
+		lc_cell_begin_write(&writer, counts[first]->kind, next - first);
+		for (int i = first; i < next; i++)
+			lc_cell_put(&writer, counts[i]);
+		lc_cell_store(&writer, slots[n], flow->attno, "new", NULL, counts[first], false);
 		ExecStoreVirtualTuple(slots[n++]);
 		MemoryContextSwitchTo(MemoryContextGetParent(rows));
 		if (n == room || next == ncounts)

@@ -61,6 +61,55 @@ typedef struct LcCount
 	int64		sums[LC_FLOW_SUMS];
 } LcCount;
 
+/* Where in a row counts are read. */
+typedef struct LcCellReader
+{
+	LcCount		count;			/* the one that was read last */
+	int			n;
+	int			i;
+	int			ntexts;
+	int			nsums;
+	struct
+	{
+		text	  **at;			/* where in the count */
+		char	   *element;
+		const bits8 *present;
+	}			texts[F_N - F_FROM_STATUS];
+	struct
+	{
+		LcFlowSum	sum;
+		const int64 *values;
+	}			sums[LC_FLOW_SUMS];
+} LcCellReader;
+
+/* An array that grows, or what of it is there. */
+typedef struct LcCellArray
+{
+	char	   *data;			/* NULL: none */
+	Size		used;
+	Size		room;
+} LcCellArray;
+
+/* What is written of a row. */
+typedef struct LcCellWriter
+{
+	int			n;
+	LcCellArray arrays[LC_FLOW_COLUMNS - F_FROM_STATUS];
+	LcCellArray present[F_N - F_FROM_STATUS];	/* as in the bitmap of an array */
+	bool		has_nulls[F_N - F_FROM_STATUS];
+} LcCellWriter;
+
+/* A source and a cohort as they are counted, and what their cells are found by. */
+typedef struct LcSegment
+{
+	text	   *source;
+	bool		cohort_isnull;
+	int32		cohort;
+	pg_uuid_t	key;
+} LcSegment;
+
+typedef struct LcSegments LcSegments;
+
 extern const char *const lc_flow_kinds[LC_FLOW_KINDS];
 
 extern DateADT lc_flow_month_of(DateADT day);
@@ -72,8 +121,16 @@ extern int	lc_cell_compare(const LcCount *a, const LcCount *b);
 extern int	lc_cell_compare_within(const LcCount *a, const LcCount *b);
 extern void lc_cell_find_columns(Relation rel, AttrNumber *attno);
 extern Relation lc_cell_open_index(Relation rel);
+extern void lc_cell_begin_read(LcCellReader *reader, Relation rel, TupleTableSlot *slot, const AttrNumber *attno,
+							   LcFlowKind kind);
+extern bool lc_cell_next(LcCellReader *reader);
 extern int	lc_cell_read(Relation rel, TupleTableSlot *slot, const AttrNumber *attno, LcFlowKind kind, LcCount **counts);
-extern void lc_cell_fill(TupleTableSlot *slot, const AttrNumber *attno, const char *span, pg_uuid_t *key,
-						 LcCount *const *counts, int n);
+extern void lc_cell_begin_write(LcCellWriter *writer, LcFlowKind kind, int about);
+extern void lc_cell_put(LcCellWriter *writer, const LcCount *count);
+extern void lc_cell_store(LcCellWriter *writer, TupleTableSlot *slot, const AttrNumber *attno, const char *span,
+						  const pg_uuid_t *key, const LcCount *cell, bool same_texts);
+
+extern LcSegments *lc_segment_begin(void);
+extern const LcSegment *lc_segment_of(LcSegments *segments, const text *source, bool cohort_isnull, int32 cohort);
 
 #endif							/* LIFECYCLE_FLOW_H */

@@ -8,7 +8,8 @@
  * sees it once.  Only one transaction merges a flow at a time; nobody else
  * changes what is merged, and writers and readers do not wait.  Rows are read
  * day by day in the order of the index, so that no more is in memory than what a
- * month and the totals have.
+ * month and the totals have; the cells of a day are found side by side with what
+ * is added to them, since both are in the order of their keys.
  *
  * Rows are changed past the executor: triggers and row security that the owner
  * put on the flow do not hold here.  Expressions of his indexes do, so refresh()
@@ -23,112 +24,33 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
-#include "common/cryptohash.h"
 #include "common/int.h"
-#include "common/sha2.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-PG_FUNCTION_INFO_V1(lifecycle_flow_key);
 PG_FUNCTION_INFO_V1(lifecycle_lock_flow);
 PG_FUNCTION_INFO_V1(lifecycle_merge_flow);
 
-/* ---- keys ---- */
-
-static void
-update(pg_cryptohash_ctx *ctx, const void *data, Size length)
-{
-	if (pg_cryptohash_update(ctx, data, length) < 0)
-		elog(ERROR, "could not compute SHA-256: %s", pg_cryptohash_error(ctx));
-}
-
-/* The first 16 bytes of a SHA-256 over both, each preceded by whether it is there. */
-static void
-key_of(pg_uuid_t *key, const text *source, bool cohort_isnull, int32 cohort)
-{
-	pg_cryptohash_ctx *ctx = pg_cryptohash_create(PG_SHA256);
-	uint8		digest[PG_SHA256_DIGEST_LENGTH];
-	char		bytes[6];
-
-	if (ctx == NULL || pg_cryptohash_init(ctx) < 0)
-		elog(ERROR, "could not compute SHA-256: %s", pg_cryptohash_error(ctx));
-	bytes[0] = cohort_isnull ? 0 : 1;
-	for (int i = 0; i < 4; i++)
-		bytes[1 + i] = cohort_isnull ? 0 : (char) ((uint32) cohort >> (8 * i));
-	bytes[5] = source == NULL ? 0 : 1;
-	update(ctx, bytes, sizeof(bytes));
-	if (source != NULL)
-		update(ctx, VARDATA_ANY(source), VARSIZE_ANY_EXHDR(source));
-	if (pg_cryptohash_final(ctx, digest, sizeof(digest)) < 0)
-		elog(ERROR, "could not compute SHA-256: %s", pg_cryptohash_error(ctx));
-	pg_cryptohash_free(ctx);
-	memcpy(key->data, digest, UUID_LEN);
-}
-
-/*
- * flow_key(source, cohort): what the cells of that source and cohort are found by.
- */
-Datum
-lifecycle_flow_key(PG_FUNCTION_ARGS)
-{
-	pg_uuid_t  *key = palloc(sizeof(pg_uuid_t));
-
-	key_of(key, PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0), PG_ARGISNULL(1), PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1));
-	PG_RETURN_UUID_P(key);
-}
-
-/* ---- sources ---- */
-
-/* The first sources by name, no more than are told apart. */
-typedef struct Sources
-{
-	text	   *names[LC_FLOW_SOURCES];
-	int			n;
-	int			most;
-} Sources;
-
-static bool
-has_source(const Sources *sources, const text *source)
-{
-	for (int i = 0; i < sources->n; i++)
-	{
-		if (lc_cell_compare_texts(sources->names[i], source) == 0)
-			return true;
-	}
-	return false;
-}
-
-static void
-add_source(Sources *sources, const text *source)
-{
-	int			i = sources->n;
-
-	if (source == NULL || lc_cell_is_other(source) || has_source(sources, source))
-		return;
-	while (i > 0 && lc_cell_compare_texts(sources->names[i - 1], source) > 0)
-		i--;
-	if (i >= sources->most)
-		return;
-	if (sources->n < sources->most)
-		sources->n++;
-	memmove(&sources->names[i + 1], &sources->names[i], (sources->n - 1 - i) * sizeof(text *));
-	sources->names[i] = (text *) DatumGetTextPCopy(PointerGetDatum(source));
-}
-
 /* ---- what is to be added ---- */
 
-/* Counts of a span, together with the memory that they are in. */
+/* A count, and the segment that it is of. */
+typedef struct Summand
+{
+	const LcSegment *segment;
+	LcCount		count;
+} Summand;
+
+/* What a kind is to have more in a span on a day, with the memory that it is in. */
 typedef struct Sums
 {
 	MemoryContext cxt;
-	LcCount    *counts;
+	Summand   **summands;
 	int64		n;
 	int64		room;
 } Sums;
@@ -144,7 +66,7 @@ static void
 clear_sums(Sums *sums)
 {
 	MemoryContextReset(sums->cxt);
-	sums->counts = NULL;
+	sums->summands = NULL;
 	sums->n = sums->room = 0;
 }
 
@@ -161,30 +83,49 @@ copy_text(MemoryContext cxt, const text *value)
 }
 
 static void
-add_count(Sums *sums, const LcCount *count)
+add_count(Sums *sums, DateADT day, const LcSegment *segment, const LcCount *count)
 {
-	LcCount    *c;
+	Summand    *s;
 
 	if (sums->n == sums->room)
 	{
 		sums->room = Max(64, 2 * sums->room);
-		sums->counts = sums->counts == NULL ? MemoryContextAlloc(sums->cxt, sums->room * sizeof(LcCount)) :
-			repalloc_huge(sums->counts, sums->room * sizeof(LcCount));
+		sums->summands = sums->summands == NULL ? MemoryContextAlloc(sums->cxt, sums->room * sizeof(Summand *)) :
+			repalloc_huge(sums->summands, sums->room * sizeof(Summand *));
 	}
-	c = &sums->counts[sums->n++];
-	*c = *count;
-	c->source = copy_text(sums->cxt, count->source);
-	c->from_status = copy_text(sums->cxt, count->from_status);
-	c->to_status = copy_text(sums->cxt, count->to_status);
-	c->reached = copy_text(sums->cxt, count->reached);
+	s = MemoryContextAlloc(sums->cxt, sizeof(Summand));
+	sums->summands[sums->n++] = s;
+	s->segment = segment;
+	s->count = *count;
+	s->count.day = day;
+	s->count.source = segment->source;
+	s->count.cohort_isnull = segment->cohort_isnull;
+	s->count.cohort = segment->cohort;
+	s->count.from_status = copy_text(sums->cxt, count->from_status);
+	s->count.to_status = copy_text(sums->cxt, count->to_status);
+	s->count.reached = copy_text(sums->cxt, count->reached);
 }
 
+/* The order of the index. */
 static int
-compare_counts(const void *a, const void *b)
+compare_summands(const void *a, const void *b)
 {
-	int			result = lc_cell_compare(a, b);
+	const Summand *x = *(Summand *const *) a;
+	const Summand *y = *(Summand *const *) b;
 
-	return result != 0 ? result : lc_cell_compare_within(a, b);
+	if (x->segment != y->segment)
+		return memcmp(x->segment->key.data, y->segment->key.data, UUID_LEN);
+	return lc_cell_compare_within(&x->count, &y->count);
+}
+
+static void
+add_sums(LcCount *to, const LcCount *more)
+{
+	for (int s = 0; s < LC_FLOW_SUMS; s++)
+	{
+		if (pg_add_s64_overflow(to->sums[s], more->sums[s], &to->sums[s]))
+			ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE), errmsg("bigint out of range")));
+	}
 }
 
 /*
@@ -195,20 +136,14 @@ sum_up(Sums *sums)
 {
 	int64		kept = 0;
 
-	qsort(sums->counts, sums->n, sizeof(LcCount), compare_counts);
+	qsort(sums->summands, sums->n, sizeof(Summand *), compare_summands);
 	for (int64 i = 1; i < sums->n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (compare_counts(&sums->counts[kept], &sums->counts[i]) != 0)
-			sums->counts[++kept] = sums->counts[i];
+		if (compare_summands(&sums->summands[kept], &sums->summands[i]) != 0)
+			sums->summands[++kept] = sums->summands[i];
 		else
-		{
-			for (int s = 0; s < LC_FLOW_SUMS; s++)
-			{
-				if (pg_add_s64_overflow(sums->counts[kept].sums[s], sums->counts[i].sums[s], &sums->counts[kept].sums[s]))
-					ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE), errmsg("bigint out of range")));
-			}
-		}
+			add_sums(&sums->summands[kept]->count, &sums->summands[i]->count);
 	}
 	sums->n = Min(sums->n, kept + 1);
 }
@@ -227,9 +162,12 @@ typedef struct Merge
 	TupleTableSlot *old_row;
 	TupleTableSlot *new_row;
 	MemoryContext cell;			/* of the one that is written just now */
-	IndexScanDesc scan;			/* by all columns of the index */
-	Sources		known;
-	Sources		fresh;
+	LcSegments *segments;
+	IndexScanDesc scan;			/* of the cells of a span, kind and day, in the order of their keys */
+	ScanKeyData keys[4];		/* what it reads */
+	MemoryContext bounds;		/* of what they refer to */
+	bool		at_entry;		/* that is not read past */
+	pg_uuid_t	entry;			/* its key */
 } Merge;
 
 static void
@@ -264,67 +202,129 @@ delete_row(Merge *m, ItemPointer tid)
 	require_ok(table_tuple_delete(m->rel, tid, m->cid, m->snapshot, InvalidSnapshot, true, &failure, false));
 }
 
-/*
- * Put the stored counts and those that are to be added together, both in order,
- * without what is nothing.
- */
-static int
-put_together(LcCount *stored, int nstored, LcCount *added, int nadded, LcCount **result)
+/* ---- finding cells ---- */
+
+/* Entries of the index that are read past rather than to descend to the next one that is wanted. */
+#define ENTRIES_PASSED 32
+
+static void
+next_entry(Merge *m)
 {
-	int			i = 0;
-	int			j = 0;
-	int			n = 0;
+	bool		isnull;
 
-	while (i < nstored || j < nadded)
-	{
-		int			order = i == nstored ? 1 : j == nadded ? -1 : lc_cell_compare_within(&stored[i], &added[j]);
-		LcCount    *c = order <= 0 ? &stored[i++] : &added[j++];
+	m->at_entry = index_getnext_tid(m->scan, ForwardScanDirection) != NULL;
+	if (m->at_entry)
+		m->entry = *DatumGetUUIDP(index_getattr(m->scan->xs_itup, 4, m->scan->xs_itupdesc, &isnull));
+}
 
-		if (order == 0)
-		{
-			for (int s = 0; s < LC_FLOW_SUMS; s++)
-			{
-				if (pg_add_s64_overflow(c->sums[s], added[j].sums[s], &c->sums[s]))
-					ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE), errmsg("bigint out of range")));
-			}
-			j++;
-		}
-		if (!lc_cell_is_nothing(c))
-			result[n++] = c;
-	}
-	return n;
+/* Be at the first entry of the span, kind and day that has this key or a larger one. */
+static void
+descend(Merge *m, const pg_uuid_t *key)
+{
+	m->keys[3].sk_argument = UUIDPGetDatum(key);
+	index_rescan(m->scan, m->keys, lengthof(m->keys), NULL, 0);
+	next_entry(m);
 }
 
 /*
- * Add the counts, which are of one cell and in order, to the row of the span.
+ * Begin with the cells of a span, kind and day, of which the first that is wanted
+ * has the key.  From here until they are found the current memory must be one that
+ * stays to the end of the merge: the index keeps what it allocates.
  */
 static void
-write_cell(Merge *m, const char *span, LcCount *added, int nadded)
+begin_cells(Merge *m, const char *span, LcFlowKind kind, DateADT day, const pg_uuid_t *key)
 {
-	MemoryContext old = MemoryContextSwitchTo(m->cell);
-	ScanKeyData keys[4];
-	pg_uuid_t	key;
-	LcCount    *stored = NULL;
-	LcCount   **counts;
-	int			nstored = 0;
-	int			n;
-	bool		found;
+	MemoryContext old = MemoryContextSwitchTo(m->bounds);
 
-	key_of(&key, added->source, added->cohort_isnull, added->cohort);
-	init_key(m, &keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(span));
-	init_key(m, &keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(lc_flow_kinds[added->kind]));
-	init_key(m, &keys[2], 3, BTEqualStrategyNumber, F_DATE_EQ, DateADTGetDatum(added->day));
-	init_key(m, &keys[3], 4, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(&key));
-	index_rescan(m->scan, keys, lengthof(keys), NULL, 0);
-	/* the index keeps what it allocates now */
+	MemoryContextReset(m->bounds);
+	init_key(m, &m->keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(span));
+	init_key(m, &m->keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(lc_flow_kinds[kind]));
 	MemoryContextSwitchTo(old);
-	found = index_getnext_slot(m->scan, ForwardScanDirection, m->old_row);
-	MemoryContextSwitchTo(m->cell);
+	init_key(m, &m->keys[2], 3, BTEqualStrategyNumber, F_DATE_EQ, DateADTGetDatum(day));
+	init_key(m, &m->keys[3], 4, BTGreaterEqualStrategyNumber, F_UUID_GE, UUIDPGetDatum(key));
+	descend(m, key);
+}
+
+/*
+ * Whether there is a cell with that key, which is larger than that of the last
+ * one; it is in old_row then.  Only rows that are wanted are fetched.
+ */
+static bool
+find_cell(Merge *m, const pg_uuid_t *key)
+{
+	int			passed = 0;
+
+	while (m->at_entry)
+	{
+		int			order = memcmp(m->entry.data, key->data, UUID_LEN);
+
+		/* there may be many versions of a row that a snapshot keeps */
+		CHECK_FOR_INTERRUPTS();
+		if (order > 0)
+			return false;
+		if (order == 0 && index_fetch_heap(m->scan, m->old_row))
+			return true;
+		if (order < 0 && ++passed > ENTRIES_PASSED)
+		{
+			descend(m, key);
+			passed = 0;
+		}
+		else
+			next_entry(m);
+	}
+	return false;
+}
+
+/* ---- writing cells ---- */
+
+/*
+ * Write the stored counts and those that are to be added, both in order, as one,
+ * without what is nothing.  Whether it is the same that is counted as before.
+ */
+static bool
+put_together(LcCellWriter *writer, LcCellReader *stored, bool found, Summand **added, int nadded)
+{
+	bool		more = found && lc_cell_next(stored);
+	bool		same = true;
+	int			j = 0;
+
+	while (more || j < nadded)
+	{
+		int			order = !more ? 1 : j == nadded ? -1 : lc_cell_compare_within(&stored->count, &added[j]->count);
+		LcCount    *c = order <= 0 ? &stored->count : &added[j]->count;
+
+		if (order == 0)
+			add_sums(c, &added[j]->count);
+		if (!lc_cell_is_nothing(c))
+			lc_cell_put(writer, c);
+		same = same && (order <= 0) == !lc_cell_is_nothing(c);
+		if (order >= 0)
+			j++;
+		if (order <= 0)
+			more = lc_cell_next(stored);
+	}
+	return same;
+}
+
+/*
+ * Add what is of one cell, in order, to the row of the span.
+ */
+static void
+write_cell(Merge *m, const char *span, Summand **added, int nadded)
+{
+	const LcSegment *segment = added[0]->segment;
+	LcCount    *cell = &added[0]->count;
+	bool		found = find_cell(m, &segment->key);
+	MemoryContext old = MemoryContextSwitchTo(m->cell);
+	LcCellReader stored;
+	LcCellWriter writer;
+	bool		same;
+
 	if (found)
-		nstored = lc_cell_read(m->rel, m->old_row, m->attno, added->kind, &stored);
-	counts = palloc((nstored + nadded) * sizeof(LcCount *));
-	n = put_together(stored, nstored, added, nadded, counts);
-	if (n == 0)
+		lc_cell_begin_read(&stored, m->rel, m->old_row, m->attno, cell->kind);
+	lc_cell_begin_write(&writer, cell->kind, (found ? stored.n : 0) + nadded);
+	same = put_together(&writer, &stored, found, added, nadded);
+	if (writer.n == 0)
 	{
 		if (found)
 			delete_row(m, &m->old_row->tts_tid);
@@ -341,7 +341,7 @@ write_cell(Merge *m, const char *span, LcCount *added, int nadded)
 		}
 		else
 			memset(m->new_row->tts_isnull, true, m->new_row->tts_tupleDescriptor->natts * sizeof(bool));
-		lc_cell_fill(m->new_row, m->attno, span, &key, counts, n);
+		lc_cell_store(&writer, m->new_row, m->attno, span, &segment->key, cell, same);
 		ExecStoreVirtualTuple(m->new_row);
 		m->new_row->tts_tableOid = RelationGetRelid(m->rel);
 		if (found)
@@ -373,33 +373,23 @@ write_cell(Merge *m, const char *span, LcCount *added, int nadded)
  * are others.
  */
 static void
-write_span(Merge *m, const char *span, Sums *sums, Sums *next, DateADT day, bool segments)
+write_span(Merge *m, const char *span, Sums *sums, Sums *next, DateADT next_day, const LcSegment *next_segment)
 {
+	Summand   **s;
+
 	if (sums->n == 0)
 		return;
 	sum_up(sums);
+	s = sums->summands;
+	begin_cells(m, span, s[0]->count.kind, s[0]->count.day, &s[0]->segment->key);
 	for (int64 first = 0, end; first < sums->n; first = end)
 	{
 		CHECK_FOR_INTERRUPTS();
-		for (end = first + 1; end < sums->n; end++)
-		{
-			if (lc_cell_compare(&sums->counts[first], &sums->counts[end]) != 0)
-				break;
-		}
+		for (end = first + 1; end < sums->n && s[end]->segment == s[first]->segment; end++)
+			;
 		for (int64 i = first; next != NULL && i < end; i++)
-		{
-			LcCount		c = sums->counts[i];
-
-			c.day = day;
-			if (!segments)
-			{
-				c.source = NULL;
-				c.cohort_isnull = true;
-				c.cohort = 0;
-			}
-			add_count(next, &c);
-		}
-		write_cell(m, span, &sums->counts[first], end - first);
+			add_count(next, next_day, next_segment != NULL ? next_segment : s[i]->segment, &s[i]->count);
+		write_cell(m, span, &s[first], end - first);
 	}
 	clear_sums(sums);
 }
@@ -420,32 +410,25 @@ begin_rows(Merge *m, const char *span, LcFlowKind kind)
 }
 
 /*
- * Which sources are told apart: those that are, then the first by name of those
- * that come, as long as there is room.
+ * The sources that are told apart already stay so.
  */
 static void
 find_sources(Merge *m)
 {
-	for (int pass = 0; pass < 2; pass++)
+	for (LcFlowKind kind = K_FIRST; kind < LC_FLOW_KINDS; kind++)
 	{
-		Sources    *sources = pass == 0 ? &m->known : &m->fresh;
+		IndexScanDesc scan = begin_rows(m, "total", kind);
 
-		sources->most = pass == 0 ? LC_FLOW_SOURCES : LC_FLOW_SOURCES - m->known.n;
-		for (LcFlowKind kind = K_FIRST; kind < LC_FLOW_KINDS; kind++)
+		while (index_getnext_slot(scan, ForwardScanDirection, m->old_row))
 		{
-			IndexScanDesc scan = begin_rows(m, pass == 0 ? "total" : "new", kind);
+			bool		isnull;
+			Datum		source = slot_getattr(m->old_row, m->attno[F_SOURCE], &isnull);
 
-			while (index_getnext_slot(scan, ForwardScanDirection, m->old_row))
-			{
-				bool		isnull;
-				Datum		source = slot_getattr(m->old_row, m->attno[F_SOURCE], &isnull);
-
-				CHECK_FOR_INTERRUPTS();
-				if (!isnull && (pass == 0 || !has_source(&m->known, DatumGetTextPP(source))))
-					add_source(sources, DatumGetTextPP(source));
-			}
-			index_endscan(scan);
+			CHECK_FOR_INTERRUPTS();
+			if (!isnull)
+				(void) lc_segment_of(m->segments, DatumGetTextPP(source), true, 0);
 		}
+		index_endscan(scan);
 	}
 	ExecClearTuple(m->old_row);
 }
@@ -456,7 +439,7 @@ find_sources(Merge *m)
 static int64
 merge_kind(Merge *m, LcFlowKind kind)
 {
-	text	   *other = cstring_to_text(LC_OTHER_SOURCES);
+	const LcSegment *none = lc_segment_of(m->segments, NULL, true, 0);
 	TupleTableSlot *slot = table_slot_create(m->rel, NULL);
 	IndexScanDesc scan = begin_rows(m, "new", kind);
 	MemoryContext row = AllocSetContextCreate(CurrentMemoryContext, "lifecycle flow row", ALLOCSET_DEFAULT_SIZES);
@@ -473,6 +456,7 @@ merge_kind(Merge *m, LcFlowKind kind)
 	begin_sums(&all);
 	while (more)
 	{
+		const LcSegment *segment;
 		LcCount    *counts = NULL;
 		int			n = 0;
 
@@ -485,24 +469,22 @@ merge_kind(Merge *m, LcFlowKind kind)
 			n = lc_cell_read(m->rel, slot, m->attno, kind, &counts);
 			MemoryContextSwitchTo(old);
 		}
-		if (day.n > 0 && (!more || (n > 0 && counts[0].day != day.counts[0].day)))
-			write_span(m, "day", &day, &month, lc_flow_month_of(day.counts[0].day), true);
-		if (month.n > 0 && (!more || (n > 0 && lc_flow_month_of(counts[0].day) != month.counts[0].day)))
-			write_span(m, "month", &month, &total, DATEVAL_NOBEGIN, true);
+		if (day.n > 0 && (!more || (n > 0 && counts->day != day.summands[0]->count.day)))
+			write_span(m, "day", &day, &month, lc_flow_month_of(day.summands[0]->count.day), NULL);
+		if (month.n > 0 && (!more || (n > 0 && lc_flow_month_of(counts->day) != month.summands[0]->count.day)))
+			write_span(m, "month", &month, &total, DATEVAL_NOBEGIN, NULL);
 		if (!more)
 			break;
+		if (n > 0)
+			segment = lc_segment_of(m->segments, counts->source, counts->cohort_isnull, counts->cohort);
 		for (int i = 0; i < n; i++)
-		{
-			if (counts[i].source != NULL && !has_source(&m->known, counts[i].source) && !has_source(&m->fresh, counts[i].source))
-				counts[i].source = other;
-			add_count(&day, &counts[i]);
-		}
+			add_count(&day, counts[i].day, segment, &counts[i]);
 		delete_row(m, &slot->tts_tid);
 		taken++;
 		MemoryContextReset(row);
 	}
-	write_span(m, "total", &total, &all, DATEVAL_NOBEGIN, false);
-	write_span(m, "all", &all, NULL, DATEVAL_NOBEGIN, false);
+	write_span(m, "total", &total, &all, DATEVAL_NOBEGIN, none);
+	write_span(m, "all", &all, NULL, DATEVAL_NOBEGIN, NULL);
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
 	MemoryContextDelete(row);
@@ -540,20 +522,6 @@ lifecycle_lock_flow(PG_FUNCTION_ARGS)
 }
 
 /*
- * Have what is compressed be so by LZ4 until the nest level ends, where the
- * server has it: the rows of months are large, and pglz would take as long as
- * all else.
- */
-static void
-compress_fast(void)
-{
-#ifdef USE_LZ4
-	(void) set_config_option("default_toast_compression", "lz4", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-							 false);
-#endif
-}
-
-/*
  * merge_flow(flow): how many rows were merged.  The snapshot is taken when nobody
  * else merges any more.
  */
@@ -563,10 +531,8 @@ lifecycle_merge_flow(PG_FUNCTION_ARGS)
 	Oid			relid = PG_GETARG_OID(0);
 	int64		merged = 0;
 	Merge		m = {0};
-	int			nest_level = NewGUCNestLevel();
 
 	lock_flow(relid);
-	compress_fast();
 	m.rel = table_open(relid, RowExclusiveLock);
 	if (m.rel->rd_rel->relkind != RELKIND_RELATION)
 		ereport(ERROR,
@@ -582,12 +548,15 @@ lifecycle_merge_flow(PG_FUNCTION_ARGS)
 	m.old_row = table_slot_create(m.rel, NULL);
 	m.new_row = table_slot_create(m.rel, NULL);
 	m.cell = AllocSetContextCreate(CurrentMemoryContext, "lifecycle flow cell", ALLOCSET_DEFAULT_SIZES);
+	m.bounds = AllocSetContextCreate(CurrentMemoryContext, "lifecycle flow bounds", ALLOCSET_SMALL_SIZES);
+	m.segments = lc_segment_begin();
 
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	m.snapshot = GetActiveSnapshot();
 	m.cid = GetCurrentCommandId(true);
 	m.scan = lc_index_beginscan(m.rel, m.index, m.snapshot, 4);
+	m.scan->xs_want_itup = true;
 	find_sources(&m);
 	for (LcFlowKind kind = K_MOVE; kind < LC_FLOW_KINDS; kind++)
 		merged += merge_kind(&m, kind);
@@ -603,6 +572,5 @@ lifecycle_merge_flow(PG_FUNCTION_ARGS)
 	table_close(m.rri->ri_RelationDesc, NoLock);
 	FreeExecutorState(m.estate);
 	table_close(m.rel, NoLock);
-	AtEOXact_GUC(true, nest_level);
 	PG_RETURN_INT64(merged);
 }

@@ -203,7 +203,8 @@ SELECT is(after('UPDATE leads_flow SET n = ''{}''', 'SELECT lifecycle.rebuild_fl
 SELECT is(after(c.change, r.report), c.error, c.change || ': ' || r.report)
 FROM (VALUES ('ALTER TABLE leads_flow RENAME n_left TO gone', E'42703: column "n_left" of relation "leads_flow" does not exist\nHINT: Give the column its name back.'),
              ('ALTER TABLE leads_flow ALTER cohort TYPE bigint', E'55000: column "cohort" of table "leads_flow" is not of type integer\nHINT: ALTER TABLE public.leads_flow ALTER COLUMN cohort TYPE integer.'),
-             ('DROP INDEX leads_flow_span_kind_day_key_idx', E'55000: table "leads_flow" has no index on (span, kind, day, key)\nHINT: CREATE UNIQUE INDEX ON public.leads_flow (span, kind, day, key);'))
+             ('DROP INDEX leads_flow_span_kind_day_key_idx', E'55000: table "leads_flow" has no index on (span, kind, day, key)\nHINT: CREATE UNIQUE INDEX ON public.leads_flow (span, kind, day, key);'),
+             ('DROP INDEX leads_flow_span_kind_day_key_idx; CREATE UNIQUE INDEX ON leads_flow (span, kind, day, key DESC)', E'55000: table "leads_flow" has no index on (span, kind, day, key)\nHINT: CREATE UNIQUE INDEX ON public.leads_flow (span, kind, day, key);'))
      AS c (change, error)
 CROSS JOIN (VALUES ('SELECT * FROM lifecycle.conversion(''leads'')'), ('SELECT lifecycle.refresh(''leads'')')) AS r (report);
 -- what an owner adds stays
@@ -217,6 +218,58 @@ ALTER TABLE leads_flow DROP note;
 INSERT INTO leads VALUES (97, 'noted');
 SELECT lifecycle.refresh('leads');
 SELECT is(differs(), '', 'nor does one that is dropped');
+
+-- ---- much in a row ----
+
+-- Leads who reach any set of nine statuses: sets come, go, and stay with other numbers.
+INSERT INTO lifecycle.model VALUES ('any way');
+INSERT INTO lifecycle.stage (model, status, rank) SELECT 'any way', 'status number ' || n, n FROM generate_series(1, 9) AS n;
+INSERT INTO lifecycle.transition
+SELECT 'any way', a.status, b.status FROM lifecycle.stage a JOIN lifecycle.stage b ON b.model = a.model AND b.rank > a.rank WHERE a.model = 'any way';
+CREATE TABLE many (id int PRIMARY KEY, source text, cohort int, status text);
+SELECT lifecycle.track('many', model => 'any way', status_column => 'status', source => 'source', cohort => 'cohort');
+CREATE FUNCTION walk(first int, step text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    result text := '';
+BEGIN
+    INSERT INTO many (id, source, cohort, status)
+    SELECT first + g, 'source ' || g / 256, g % 3, 'status number ' || (SELECT min(n) FROM generate_series(1, 9) AS n WHERE g & (1 << n - 1) > 0) FROM generate_series(1, 511) AS g;
+    FOR n IN 1 .. 9 LOOP
+        UPDATE many SET status = 'status number ' || n
+        WHERE id > first AND (id - first) & (1 << n - 1) > 0 AND status <> 'status number ' || n;
+        IF step <> '' THEN
+            EXECUTE 'SELECT $1 || ' || step INTO result USING result;
+        END IF;
+    END LOOP;
+    RETURN result;
+END $$;
+SELECT is(walk(0, $$(SELECT coalesce(string_agg(v::text, E'\n'), '') FROM lifecycle.refresh('many') CROSS JOIN lifecycle.verify('many') AS v)$$), '', 'sets that come and go');
+SELECT is((SELECT cardinality(reached) FROM many_flow WHERE span = 'all' AND kind = 'first'), 511, 'all of them are there');
+SELECT is((SELECT pg_column_compression(reached) FROM many_flow WHERE span = 'all' AND kind = 'first'),
+          (SELECT 'lz4' FROM pg_settings WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)), 'in little room, where the server can do it');
+SELECT is(differs('many'), '', 'and in the views');
+SELECT is(walk(10000, ''), '', 'the same sets again');
+SELECT is(differs('many'), '', 'stay with other numbers');
+SELECT is((SELECT cardinality(reached)::text || ' ' || (SELECT DISTINCT e FROM unnest(n) AS e) FROM many_flow WHERE span = 'all' AND kind = 'first'), '511 2', 'of each of them');
+DELETE FROM many WHERE id % 2 = 0;
+SELECT is(differs('many'), '', 'what is removed stays counted');
+
+-- ---- more sources than are told apart ----
+
+CREATE TABLE from_everywhere (id int PRIMARY KEY, source text);
+SELECT lifecycle.track('from_everywhere', source => 'source');
+INSERT INTO from_everywhere VALUES (1, 'zz'), (2, '(other)'), (3, NULL), (4, 'zy');
+SELECT lifecycle.refresh('from_everywhere');
+INSERT INTO from_everywhere SELECT 100 + g, 'source ' || g FROM generate_series(1, 100) AS g;
+SELECT lifecycle.refresh('from_everywhere');
+SELECT is_empty($$SELECT * FROM lifecycle.verify('from_everywhere')$$, 'many sources');
+SELECT is((SELECT count(*)::text || ' ' || count(*) FILTER (WHERE source IN ('zz', 'zy')) FROM from_everywhere_flow WHERE span = 'total' AND kind = 'first'), '66 2',
+          '64 are told apart, those that were there for sure, beside (other) and none');
+SELECT is((SELECT n FROM from_everywhere_flow WHERE span = 'total' AND kind = 'first' AND source = '(other)'), '{39}', 'the others are put together');
+INSERT INTO from_everywhere VALUES (300, 'zz'), (301, 'new');
+SELECT lifecycle.refresh('from_everywhere');
+SELECT is_empty($$SELECT * FROM lifecycle.verify('from_everywhere')$$, 'that stays so');
+SELECT is((SELECT n FROM from_everywhere_flow WHERE span = 'total' AND kind = 'first' AND source = '(other)'), '{40}', 'for those that come later');
 
 -- ---- the same without batches ----
 
