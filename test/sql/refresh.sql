@@ -246,7 +246,7 @@ END $$;
 SELECT is(walk(0, $$(SELECT coalesce(string_agg(v::text, E'\n'), '') FROM lifecycle.refresh('many') CROSS JOIN lifecycle.verify('many') AS v)$$), '', 'sets that come and go');
 SELECT is((SELECT cardinality(reached) FROM many_flow WHERE span = 'all' AND kind = 'first'), 511, 'all of them are there');
 SELECT is((SELECT pg_column_compression(reached) FROM many_flow WHERE span = 'all' AND kind = 'first'),
-          (SELECT 'lz4' FROM pg_settings WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)), 'in little room, where the server can do it');
+          (SELECT CASE WHEN 'lz4' = ANY (enumvals) THEN 'lz4' ELSE 'pglz' END FROM pg_settings WHERE name = 'default_toast_compression'), 'in little room');
 SELECT is(differs('many'), '', 'and in the views');
 SELECT is(walk(10000, ''), '', 'the same sets again');
 SELECT is(differs('many'), '', 'stay with other numbers');
