@@ -340,7 +340,7 @@ lc_cell_begin_write(LcCellWriter *writer, LcFlowKind kind, int about)
 	for (LcFlowColumn c = F_FROM_STATUS; c < LC_FLOW_COLUMNS; c++)
 	{
 		if (has_column(kind, c))
-			begin_array(&writer->arrays[c - F_FROM_STATUS], ARR_OVERHEAD_NONULLS(1), about * (c < F_N ? 32 : sizeof(int64)));
+			begin_array(&writer->arrays[c - F_FROM_STATUS], ARR_OVERHEAD_NONULLS(1), c < F_N ? 96 + about * 32 : about * sizeof(int64));
 		if (has_column(kind, c) && c < F_N)
 			begin_array(&writer->present[c - F_FROM_STATUS], 0, about / 8 + 1);
 	}
