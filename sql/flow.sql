@@ -183,7 +183,7 @@ CREATE FUNCTION lifecycle.count_anew_as_owner(lead_table regclass) RETURNS bigin
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'lifecycle_count_anew_as_owner';
 
 COMMENT ON FUNCTION lifecycle.count_anew_as_owner(regclass) IS
-'Part of lifecycle.rebuild_flow(), which see: lifecycle.count_anew() as the owner of the table, whose triggers on the flow must not run as a superuser. The caller must own the table.';
+'Part of lifecycle.rebuild_flow(), which see: lifecycle.count_anew() as the owner of the table, whose triggers on the flow must not run as a superuser; NULL where it is tracked no more. The caller must own the table.';
 
 CREATE FUNCTION lifecycle.rebuild_flow(lead_table regclass) RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp

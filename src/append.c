@@ -62,7 +62,7 @@ lc_has_users_triggers(TriggerDesc *triggers, bool after_only)
 LcAppender *
 lc_append_open(Oid relid, bool has_triggers, bool has_constraints)
 {
-	LcAppender   *a = palloc0(sizeof(LcAppender));
+	LcAppender *a = palloc0(sizeof(LcAppender));
 	TupleDesc	desc;
 
 	a->rel = table_open(relid, RowExclusiveLock);

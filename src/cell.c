@@ -55,6 +55,19 @@ lc_cell_compare_texts(const text *a, const text *b)
 	return result != 0 ? result : na - nb;
 }
 
+/* A copy in that memory, as it is; of NULL, NULL. */
+text *
+lc_cell_copy_text(MemoryContext cxt, const text *value)
+{
+	text	   *copy;
+
+	if (value == NULL)
+		return NULL;
+	copy = MemoryContextAlloc(cxt, VARSIZE_ANY(value));
+	memcpy(copy, value, VARSIZE_ANY(value));
+	return copy;
+}
+
 /* Whether it is what the sources are called that are not told apart. */
 bool
 lc_cell_is_other(const text *source)

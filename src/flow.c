@@ -138,8 +138,7 @@ number_of(LcFlow *flow, const text *value)
 	t = texts_insert(flow->texts, unconstify(text *, value), &found);
 	if (!found)
 	{
-		t->value = MemoryContextAlloc(flow->counted, VARSIZE_ANY(value));
-		memcpy(t->value, value, VARSIZE_ANY(value));
+		t->value = lc_cell_copy_text(flow->counted, value);
 		t->number = flow->texts->members;
 	}
 	return t->number;
@@ -281,13 +280,7 @@ lc_flow_month_of(DateADT day)
 static int
 compare_labels(const void *a, const void *b)
 {
-	text	   *x = DatumGetTextPP(*(const Datum *) a);
-	text	   *y = DatumGetTextPP(*(const Datum *) b);
-	int			nx = VARSIZE_ANY_EXHDR(x);
-	int			ny = VARSIZE_ANY_EXHDR(y);
-	int			result = memcmp(VARDATA_ANY(x), VARDATA_ANY(y), Min(nx, ny));
-
-	return result != 0 ? result : nx - ny;
+	return lc_cell_compare_texts(DatumGetTextPP(*(const Datum *) a), DatumGetTextPP(*(const Datum *) b));
 }
 
 /*

@@ -115,6 +115,7 @@ extern const char *const lc_flow_kinds[LC_FLOW_KINDS];
 extern DateADT lc_flow_month_of(DateADT day);
 
 extern int	lc_cell_compare_texts(const text *a, const text *b);
+extern text *lc_cell_copy_text(MemoryContext cxt, const text *value);
 extern bool lc_cell_is_other(const text *source);
 extern bool lc_cell_is_nothing(const LcCount *count);
 extern int	lc_cell_compare(const LcCount *a, const LcCount *b);

@@ -17,7 +17,7 @@
 /* A history that is open. */
 typedef struct LcHistoryTable
 {
-	LcAppender   *appender;
+	LcAppender *appender;
 	AttrNumber	attno[LC_HISTORY_COLUMNS];
 	Relation	pkey;
 	IndexScanDesc scan;			/* on the primary key, opened at first look-up */

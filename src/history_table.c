@@ -366,7 +366,7 @@ lc_history_refuse(LcProgram *program, Datum lead, const char *from_status,
 				  const char *to_status, TimestampTz at, text *actor)
 {
 	const AttrNumber *attno = program->refused_attno;
-	LcAppender   *a;
+	LcAppender *a;
 	TupleTableSlot *slot;
 	Relation	rel;
 

@@ -70,18 +70,7 @@ clear_sums(Sums *sums)
 	sums->n = sums->room = 0;
 }
 
-static text *
-copy_text(MemoryContext cxt, const text *value)
-{
-	text	   *copy;
-
-	if (value == NULL)
-		return NULL;
-	copy = MemoryContextAlloc(cxt, VARSIZE_ANY(value));
-	memcpy(copy, value, VARSIZE_ANY(value));
-	return copy;
-}
-
+/* Add a copy of the count, as one of that day and segment. */
 static void
 add_count(Sums *sums, DateADT day, const LcSegment *segment, const LcCount *count)
 {
@@ -101,9 +90,9 @@ add_count(Sums *sums, DateADT day, const LcSegment *segment, const LcCount *coun
 	s->count.source = segment->source;
 	s->count.cohort_isnull = segment->cohort_isnull;
 	s->count.cohort = segment->cohort;
-	s->count.from_status = copy_text(sums->cxt, count->from_status);
-	s->count.to_status = copy_text(sums->cxt, count->to_status);
-	s->count.reached = copy_text(sums->cxt, count->reached);
+	s->count.from_status = lc_cell_copy_text(sums->cxt, count->from_status);
+	s->count.to_status = lc_cell_copy_text(sums->cxt, count->to_status);
+	s->count.reached = lc_cell_copy_text(sums->cxt, count->reached);
 }
 
 /* The order of the index. */

@@ -137,8 +137,7 @@ counted_source(LcSegments *segments, const text *source)
 	if (segments->nsources == LC_FLOW_SOURCES || lc_cell_is_other(source))
 		return segments->other;
 	memmove(&segments->sources[low + 1], &segments->sources[low], (segments->nsources++ - low) * sizeof(text *));
-	segments->sources[low] = MemoryContextAlloc(segments->cxt, VARSIZE_ANY(source));
-	memcpy(segments->sources[low], source, VARSIZE_ANY(source));
+	segments->sources[low] = lc_cell_copy_text(segments->cxt, source);
 	return segments->sources[low];
 }
 
