@@ -162,7 +162,7 @@ BEGIN
             done := done + 1;
         END IF;
         COMMIT;
-        EXIT WHEN done % 250 = 0 AND (SELECT count(*) FROM public.leads_flow WHERE span = 'new') >= tail;
+        EXIT WHEN done % 250 = 0 AND (SELECT count(*) FROM public.leads_flow_pending) >= tail;
     END LOOP;
     RESET synchronous_commit;
 END

@@ -22,7 +22,7 @@ CREATE FUNCTION bench.fresh_writers(variant text, leads bigint) RETURNS void
     LANGUAGE plpgsql
 AS $$
 BEGIN
-    DROP TABLE IF EXISTS public.leads, public.leads_history, public.leads_refused, public.leads_flow CASCADE;
+    DROP TABLE IF EXISTS public.leads, public.leads_history, public.leads_refused, public.leads_flow, public.leads_flow_pending CASCADE;
     PERFORM bench.fresh(CASE variant WHEN 'flow' THEN 'lifecycle' WHEN 'history' THEN 'lifecycle' WHEN 'counters' THEN 'plpgsql_row' ELSE 'untracked' END, leads, 70);
     IF variant = 'flow' THEN
         PERFORM lifecycle.rebuild_flow('public.leads');
@@ -54,7 +54,7 @@ BEGIN
               EXCEPT SELECT g.status, (SELECT count(*) FROM public.leads l WHERE l.lifecycle_status::text = g.status)
               FROM lifecycle.stage g WHERE g.model = 'standard') AS d;
     ELSIF variant = 'history' THEN
-        SELECT count(*) INTO wrong FROM public.leads_flow;
+        SELECT count(*) INTO wrong FROM public.leads_flow_pending;
     ELSE
         SELECT count(*) INTO wrong FROM bench.counter c WHERE c.n <> (SELECT count(*) FROM public.leads l WHERE l.lifecycle_status::text = c.status);
     END IF;

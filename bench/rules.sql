@@ -360,7 +360,7 @@ CREATE FUNCTION bench.fresh(variant text, leads bigint DEFAULT 0) RETURNS void
 AS $$
 BEGIN
     IF to_regclass('public.leads') IS NOT NULL THEN
-        DROP TABLE IF EXISTS public.leads, public.leads_history, public.leads_refused, public.leads_flow CASCADE;
+        DROP TABLE IF EXISTS public.leads, public.leads_history, public.leads_refused, public.leads_flow, public.leads_flow_pending CASCADE;
     END IF;
     EXECUTE format('CREATE TABLE public.leads (LIKE bench.lead, PRIMARY KEY (id)) WITH (fillfactor = %s)',
                    CASE WHEN leads > 0 THEN 70 ELSE 100 END);

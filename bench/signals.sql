@@ -266,7 +266,7 @@ CREATE FUNCTION bench.fresh(variant text) RETURNS void
     LANGUAGE plpgsql
 AS $$
 BEGIN
-    DROP TABLE IF EXISTS public.activities, public.leads, public.leads_history, public.leads_refused, public.leads_flow, public.leads_behavior CASCADE;
+    DROP TABLE IF EXISTS public.activities, public.leads, public.leads_history, public.leads_refused, public.leads_flow, public.leads_flow_pending, public.leads_behavior CASCADE;
     CREATE TABLE public.leads (LIKE bench.lead, PRIMARY KEY (id)) WITH (fillfactor = 80);
     CREATE TABLE public.activities (
         id          bigint PRIMARY KEY,

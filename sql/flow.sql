@@ -18,9 +18,22 @@ CREATE FUNCTION lifecycle.flow_key(source text, cohort int) RETURNS uuid
 COMMENT ON FUNCTION lifecycle.flow_key(text, int) IS
 'Part of lifecycle.refresh(): what the rows of a source and a cohort are found by in each span. The first 16 bytes of the sha256 of both.';
 
-CREATE FUNCTION lifecycle.create_flow(lead_table regclass, flow text) RETURNS void
+CREATE FUNCTION lifecycle.create_flow(lead_table regclass, flow text, pending text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    owner oid := (SELECT c.relowner FROM pg_class c WHERE c.oid = lead_table);
+    counts text[] := ARRAY[
+        ['kind', 'move: moves, by the day of the move. What leads reached, by the day of entry: first, in their first cycle; later, in a later one, by the day it began; ever, how what they ever reached differs from the first cycle.'],
+        ['cohort', 'The cohort of the leads. NULL in moves.'],
+        ['from_status', 'Of moves: the status that was left; NULL at an entry.'],
+        ['to_status', 'Of moves: the status that was entered; NULL at a removal.'],
+        ['reached', 'Of what leads reached: the statuses, in the order of their bytes, with tabs between them.'],
+        ['n', 'How many.'],
+        ['n_new', 'Of moves: to a status where the lead had never been.'],
+        ['n_again', 'Of moves: to one where it had been.'],
+        ['n_left', 'Of moves: that count in conversion, where they come from.'],
+        ['n_entered', 'Of moves: that count in conversion, where they go.']];
 BEGIN
     -- not out of line up to a page: a merge reads and writes many rows, and compresses them itself
     EXECUTE format($q$
@@ -28,7 +41,7 @@ BEGIN
             span        text COLLATE "C" NOT NULL,
             kind        text COLLATE "C" NOT NULL,
             day         date NOT NULL,
-            key         uuid,
+            key         uuid NOT NULL,
             source      text,
             cohort      int,
             from_status text[],
@@ -41,31 +54,46 @@ BEGIN
             n_entered   bigint[]
         ) WITH (fillfactor = 60, toast_tuple_target = 8160)$q$, flow);
     EXECUTE format('CREATE UNIQUE INDEX ON %s (span, kind, day, key)', flow);
-    -- or a publication of all tables would keep it from being merged
-    EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', flow);
     EXECUTE format('COMMENT ON TABLE %s IS %L', flow,
-                   format('What reports of %s sum, kept by lifecycle; lifecycle.counts_of_flow() shows it a row for each thing counted. The rows of span ''new'', which writers append, and those of span ''day'', into which lifecycle.refresh() merges them, add up to the history; the other spans are sums of ''day''. The arrays of a row run side by side.', lead_table));
+                   format('What reports of %s sum, kept by lifecycle; lifecycle.counts_of_flow() shows it a row for each thing counted. The rows of span ''day'' and those of %s, which lifecycle.refresh() merges into them, add up to the history; the other spans are sums of ''day''. The arrays of a row run side by side.', lead_table, pending));
     PERFORM lifecycle.comment_columns(flow, ARRAY[
-        ['span', 'new: appended by a statement, by day; day; month; total: over all days; all: over all days, sources and cohorts.'],
-        ['kind', 'move: moves, by the day of the move. What leads reached, by the day of entry: first, in their first cycle; later, in a later one, by the day it began; ever, how what they ever reached differs from the first cycle.'],
+        ['span', 'day; month; total: over all days; all: over all days, sources and cohorts.'],
         ['day', 'The day, or the first day of the month, in the time zone of the program; -infinity over all days.'],
-        ['key', 'Of rows that are merged: what those of the source and cohort are found by.'],
-        ['source', 'The source of the leads; beyond the first 64 that are merged (other). NULL in moves.'],
-        ['cohort', 'The cohort of the leads. NULL in moves.'],
-        ['from_status', 'Of moves: the status that was left; NULL at an entry.'],
-        ['to_status', 'Of moves: the status that was entered; NULL at a removal.'],
-        ['reached', 'Of what leads reached: the statuses, in the order of their bytes, with tabs between them.'],
-        ['n', 'How many.'],
-        ['n_new', 'Of moves: to a status where the lead had never been.'],
-        ['n_again', 'Of moves: to one where it had been.'],
-        ['n_left', 'Of moves: that count in conversion, where they come from.'],
-        ['n_entered', 'Of moves: that count in conversion, where they go.']]);
-    PERFORM lifecycle.keep_private(flow::regclass, (SELECT c.relowner FROM pg_class c WHERE c.oid = lead_table));
+        ['key', 'What the rows of the source and cohort are found by.'],
+        ['source', 'The source of the leads; beyond the first 64 (other). NULL in moves.']] || counts);
+
+    -- without an index: every write of a lead would pay for it, and reports read all of it
+    EXECUTE format($q$
+        CREATE TABLE %s (
+            kind        text COLLATE "C" NOT NULL,
+            day         date NOT NULL,
+            source      text,
+            cohort      int,
+            from_status text[],
+            to_status   text[],
+            reached     text[],
+            n           bigint[] NOT NULL,
+            n_new       bigint[],
+            n_again     bigint[],
+            n_left      bigint[],
+            n_entered   bigint[]
+        ) WITH (toast_tuple_target = 8160)$q$, pending);
+    EXECUTE format('COMMENT ON TABLE %s IS %L', pending,
+                   format('What has been counted of %s and is not in %s yet, kept by lifecycle: each statement appends to it, lifecycle.refresh() empties it. The arrays of a row run side by side.', lead_table, flow));
+    PERFORM lifecycle.comment_columns(pending, ARRAY[
+        ['day', 'The day, in the time zone of the program.'],
+        ['source', 'The source of the leads. NULL in moves.']] || counts);
+
+    -- or a publication of all tables would keep them from being merged
+    EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', flow);
+    EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', pending);
+    PERFORM lifecycle.keep_private(flow::regclass, owner);
+    PERFORM lifecycle.keep_private(pending::regclass, owner);
 END
 $$;
 
-COMMENT ON FUNCTION lifecycle.create_flow(regclass, text) IS
-'Part of lifecycle.track(), which see: creates the table that reports sum.';
+COMMENT ON FUNCTION lifecycle.create_flow(regclass, text, text) IS
+'Part of lifecycle.track(), which see: creates the tables that reports sum, what is merged and what is pending.';
 
 CREATE FUNCTION lifecycle.counts_of_flow(program lifecycle.program)
     RETURNS TABLE (span text, kind text, day date, key uuid, source text, cohort int, from_status text, to_status text,
@@ -76,14 +104,20 @@ BEGIN
     RETURN QUERY EXECUTE format($q$
         SELECT f.span, f.kind, f.day, f.key, f.source, f.cohort, c.from_status, c.to_status, string_to_array(c.reached, E'\t'),
                coalesce(c.n, 0), coalesce(c.n_new, 0), coalesce(c.n_again, 0), coalesce(c.n_left, 0), coalesce(c.n_entered, 0)
-        FROM %s f
+        FROM (SELECT m.span, m.kind, m.day, m.key, m.source, m.cohort, m.from_status, m.to_status, m.reached,
+                     m.n, m.n_new, m.n_again, m.n_left, m.n_entered
+              FROM %s m
+              UNION ALL
+              SELECT 'pending', p.kind, p.day, NULL, p.source, p.cohort, p.from_status, p.to_status, p.reached,
+                     p.n, p.n_new, p.n_again, p.n_left, p.n_entered
+              FROM %s p) AS f
         CROSS JOIN LATERAL unnest(f.from_status, f.to_status, f.reached, f.n, f.n_new, f.n_again, f.n_left, f.n_entered)
-             AS c (from_status, to_status, reached, n, n_new, n_again, n_left, n_entered)$q$, program.flow);
+             AS c (from_status, to_status, reached, n, n_new, n_again, n_left, n_entered)$q$, program.flow, program.flow_pending);
 END
 $$;
 
 COMMENT ON FUNCTION lifecycle.counts_of_flow(lifecycle.program) IS
-'What the flow of a program holds, a row for each thing that is counted: the columns of <prefix>_flow, reached as an array of statuses. SELECT * FROM lifecycle.program p, lifecycle.counts_of_flow(p) WHERE p.lead_table = ''crm.leads''::regclass. Needs SELECT on the flow. Errors: 42501.';
+'What the flow of a program holds, a row for each thing that is counted: the columns of <prefix>_flow, reached as an array of statuses; span pending, without a key, is what <prefix>_flow_pending has. SELECT * FROM lifecycle.program p, lifecycle.counts_of_flow(p) WHERE p.lead_table = ''crm.leads''::regclass. Needs SELECT on both tables. Errors: 42501.';
 
 CREATE FUNCTION lifecycle.flow_of_history(program lifecycle.program)
     RETURNS TABLE (kind text, day date, source text, cohort int, from_status text, to_status text, reached text[],
@@ -148,11 +182,11 @@ $$;
 COMMENT ON FUNCTION lifecycle.flow_of_history(lifecycle.program) IS
 'What the flow of a program adds up to, counted anew from its history, by day. The result columns are those of the flow.';
 
-CREATE FUNCTION lifecycle.merge_flow(flow regclass) RETURNS bigint
+CREATE FUNCTION lifecycle.merge_flow(flow regclass, pending regclass) RETURNS bigint
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'lifecycle_merge_flow';
 
-COMMENT ON FUNCTION lifecycle.merge_flow(regclass) IS
-'Part of lifecycle.refresh(), which see: takes what statements appended to the flow, and adds it to the sums by day, month and in total, all in one command, so that every snapshot sees it once. Gives the number of rows taken. Others that merge wait until the transaction ends; writers and readers do not. The caller must own the flow. Errors: 42501 not the owner, 40001 somebody else changed a row since the snapshot was taken.';
+COMMENT ON FUNCTION lifecycle.merge_flow(regclass, regclass) IS
+'Part of lifecycle.refresh(), which see: takes what is pending, and adds it to the sums by day, month and in total, all in one command, so that every snapshot sees it once. Gives the number of rows taken. Others that merge wait until the transaction ends; writers and readers do not. The caller must own both tables. Errors: 42501 not the owner, 40001 somebody else changed a row since the snapshot was taken.';
 
 CREATE FUNCTION lifecycle.count_anew(program lifecycle.program) RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -161,18 +195,19 @@ BEGIN
     -- before the tables, as lifecycle.refresh() does
     PERFORM lifecycle.lock_flow(program.flow);
     -- nobody moves a lead while it is counted
-    EXECUTE format('LOCK TABLE %s, %s IN SHARE ROW EXCLUSIVE MODE', program.history, program.flow);
+    EXECUTE format('LOCK TABLE %s, %s, %s IN SHARE ROW EXCLUSIVE MODE', program.history, program.flow, program.flow_pending);
     EXECUTE format('DELETE FROM %s', program.flow);
+    EXECUTE format('DELETE FROM %s', program.flow_pending);
     EXECUTE format($q$
-        INSERT INTO %s (span, kind, day, source, cohort, from_status, to_status, reached, n, n_new, n_again, n_left, n_entered)
-        SELECT 'new', f.kind, f.day, f.source, f.cohort,
+        INSERT INTO %s (kind, day, source, cohort, from_status, to_status, reached, n, n_new, n_again, n_left, n_entered)
+        SELECT f.kind, f.day, f.source, f.cohort,
                CASE f.kind WHEN 'move' THEN array_agg(f.from_status) END, CASE f.kind WHEN 'move' THEN array_agg(f.to_status) END,
                CASE WHEN f.kind <> 'move' THEN array_agg(array_to_string(f.reached, E'\t')) END, array_agg(f.n),
                array_agg(f.n_new), array_agg(f.n_again), array_agg(f.n_left), array_agg(f.n_entered)
         FROM lifecycle.flow_of_history($1) AS f
-        GROUP BY f.kind, f.day, f.source, f.cohort$q$, program.flow)
+        GROUP BY f.kind, f.day, f.source, f.cohort$q$, program.flow_pending)
     USING program;
-    RETURN lifecycle.merge_flow(program.flow);
+    RETURN lifecycle.merge_flow(program.flow, program.flow_pending);
 END
 $$;
 

@@ -20,6 +20,7 @@ CREATE TABLE lifecycle.program (
     tz            text NOT NULL CHECK (timestamptz '2000-01-01 00:00+00' AT TIME ZONE tz IS NOT NULL),
     behavior      regclass,
     flow          regclass NOT NULL,
+    flow_pending  regclass NOT NULL,
     overview      regclass,
     funnel        regclass,
     funnel_monthly regclass
@@ -46,6 +47,7 @@ COMMENT ON COLUMN lifecycle.program.on_illegal IS 'What becomes of a write that 
 COMMENT ON COLUMN lifecycle.program.tz IS 'The time zone whose days the reports use.';
 COMMENT ON COLUMN lifecycle.program.behavior IS 'The points that signals gave its leads; NULL until lifecycle.track_signal() is called for the first time.';
 COMMENT ON COLUMN lifecycle.program.flow IS 'What reports sum: an aggregate of the history.';
+COMMENT ON COLUMN lifecycle.program.flow_pending IS 'What statements counted since it was merged into the flow.';
 COMMENT ON COLUMN lifecycle.program.overview IS 'The view <prefix>_lifecycle: where each lead is.';
 COMMENT ON COLUMN lifecycle.program.funnel IS 'The materialized view <prefix>_funnel.';
 COMMENT ON COLUMN lifecycle.program.funnel_monthly IS 'The materialized view <prefix>_funnel_monthly.';
@@ -67,10 +69,10 @@ CREATE TRIGGER changed AFTER INSERT OR DELETE ON lifecycle.program
 CREATE FUNCTION lifecycle.register_program(
     lead_table regclass, model text, key name, status_column name, prefix name, history regclass, refused regclass,
     status_added boolean, entered text, source text, value text, actor text, reason text, cohort text,
-    on_illegal text, tz text, flow regclass) RETURNS int
+    on_illegal text, tz text, flow regclass, flow_pending regclass) RETURNS int
     LANGUAGE c AS 'MODULE_PATHNAME', 'lifecycle_register_program';
 
-COMMENT ON FUNCTION lifecycle.register_program(regclass, text, name, name, name, regclass, regclass, boolean, text, text, text, text, text, text, text, text, regclass) IS
+COMMENT ON FUNCTION lifecycle.register_program(regclass, text, name, name, name, regclass, regclass, boolean, text, text, text, text, text, text, text, text, regclass, regclass) IS
 'Part of lifecycle.track(), which see: writes the row of lifecycle.program. The caller must own all the tables.';
 
 CREATE FUNCTION lifecycle.unregister_program(lead_table regclass) RETURNS boolean

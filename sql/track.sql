@@ -240,7 +240,7 @@ BEGIN
             USING ERRCODE = 'wrong_object_type';
     END IF;
     SELECT p.lead_table INTO kept_for FROM lifecycle.program p
-    WHERE check_table.relation IN (p.history, p.refused, p.behavior, p.flow) LIMIT 1;
+    WHERE check_table.relation IN (p.history, p.refused, p.behavior, p.flow, p.flow_pending) LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'cannot track "%", which lifecycle keeps for table "%"', check_table.relation, kept_for
             USING ERRCODE = 'wrong_object_type';
@@ -323,6 +323,19 @@ END;
 
 COMMENT ON FUNCTION lifecycle.can_replace_flow(regclass, oid) IS
 'Part of lifecycle.track(), which see: whether the table is a flow whose leads were dropped.';
+
+CREATE FUNCTION lifecycle.can_replace_pending(pending regclass, owner oid) RETURNS boolean
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT EXISTS (SELECT FROM pg_catalog.pg_class c
+                   WHERE c.oid = pending AND c.relowner = owner AND c.relkind = 'r')
+       AND NOT EXISTS (SELECT FROM lifecycle.program p WHERE p.flow_pending = can_replace_pending.pending)
+       AND lifecycle.has_columns(pending, '{kind,day,source,cohort,from_status,to_status,reached,n,n_new,n_again,n_left,n_entered}',
+               '{text,date,text,int4,_text,_text,_text,_int8,_int8,_int8,_int8,_int8}');
+END;
+
+COMMENT ON FUNCTION lifecycle.can_replace_pending(regclass, oid) IS
+'Part of lifecycle.track(), which see: whether the table is what was pending of a flow whose leads were dropped.';
 
 CREATE FUNCTION lifecycle.key_type(lead_table regclass, key name) RETURNS text
     LANGUAGE sql STABLE
@@ -484,6 +497,7 @@ DECLARE
     history text;
     refused text;
     flow text;
+    pending text;
     added text;
     status_comment CONSTANT text := 'Where the lead is in its lifecycle. Added by lifecycle.track().';
     id int;
@@ -517,6 +531,7 @@ BEGIN
     history := format('%I.%I', space, prefix || '_history');
     refused := format('%I.%I', space, prefix || '_refused');
     flow := format('%I.%I', space, prefix || '_flow');
+    pending := format('%I.%I', space, prefix || '_flow_pending');
 
     SELECT * INTO program FROM lifecycle.program p WHERE p.lead_table = lead_table;
     IF FOUND THEN
@@ -560,6 +575,8 @@ BEGIN
         taken := to_regclass(refused);
     ELSIF to_regclass(flow) IS NOT NULL AND NOT (adopts AND lifecycle.can_replace_flow(to_regclass(flow), leads.relowner)) THEN
         taken := to_regclass(flow);
+    ELSIF to_regclass(pending) IS NOT NULL AND NOT (adopts AND lifecycle.can_replace_pending(to_regclass(pending), leads.relowner)) THEN
+        taken := to_regclass(pending);
     ELSE
         SELECT to_regclass(v.name) INTO taken
         FROM lifecycle.view_names(lead_table, prefix) AS n
@@ -599,11 +616,14 @@ BEGIN
     IF to_regclass(flow) IS NOT NULL THEN
         EXECUTE format('DROP TABLE %s', flow);
     END IF;
-    PERFORM lifecycle.create_flow(lead_table, flow);
+    IF to_regclass(pending) IS NOT NULL THEN
+        EXECUTE format('DROP TABLE %s', pending);
+    END IF;
+    PERFORM lifecycle.create_flow(lead_table, flow, pending);
     id := lifecycle.register_program(lead_table, model, key, status_column, prefix,
                                      history::regclass, refused::regclass,
                                      status_added, entered, source, value, actor, reason, cohort, on_illegal, tz,
-                                     flow::regclass);
+                                     flow::regclass, pending::regclass);
     IF adopts THEN
         PERFORM lifecycle.rebuild_flow(lead_table);
     END IF;
@@ -706,7 +726,7 @@ BEGIN
     -- what follows from the history is made anew by track()
     IF program.flow IS NOT NULL THEN
         PERFORM lifecycle.drop_view(v.view) FROM unnest(ARRAY[program.overview, program.funnel_monthly, program.funnel]) AS v (view);
-        EXECUTE format('DROP TABLE IF EXISTS %s', program.flow);
+        EXECUTE format('DROP TABLE IF EXISTS %s, %s', program.flow, program.flow_pending);
     END IF;
     -- what is kept no more is no sign of a restore under way
     EXECUTE (

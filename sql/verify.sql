@@ -118,7 +118,7 @@ BEGIN
         WHERE coalesce(l.n, 0) <> coalesce(i.n, 0) - coalesce(o.n, 0)
         ORDER BY status$q$, history, program.status_column, program.lead_table);
 
-    IF has_table_privilege(program.flow, 'SELECT') THEN
+    IF has_table_privilege(program.flow, 'SELECT') AND has_table_privilege(program.flow_pending, 'SELECT') THEN
         RETURN QUERY EXECUTE format($q$
             WITH known AS MATERIALIZED (
                 -- of more sources than the flow tells apart, the rest are one
@@ -126,7 +126,7 @@ BEGIN
             ), counted AS (
                 SELECT true AS is_flow, f.kind, f.day, f.source, f.cohort, f.from_status, f.to_status, f.reached,
                        f.n, f.n_new, f.n_again, f.n_left, f.n_entered
-                FROM lifecycle.counts_of_flow($1) AS f WHERE f.span IN ('new', 'day')
+                FROM lifecycle.counts_of_flow($1) AS f WHERE f.span IN ('pending', 'day')
                 UNION ALL
                 SELECT false, h.* FROM lifecycle.flow_of_history($1) AS h
             ), sums AS (
@@ -159,7 +159,7 @@ BEGIN
         RETURN QUERY EXECUTE format($q$
             WITH counts AS MATERIALIZED (
                 SELECT f.*, ARRAY[f.n, f.n_new, f.n_again, f.n_left, f.n_entered]::numeric[] AS counts
-                FROM lifecycle.counts_of_flow($1) AS f WHERE f.span <> 'new'
+                FROM lifecycle.counts_of_flow($1) AS f WHERE f.span <> 'pending'
             ), sums AS (
                 SELECT s.span, d.kind, s.day, s.source, s.cohort, d.from_status, d.to_status, d.reached,
                        ARRAY[sum(d.n), sum(d.n_new), sum(d.n_again), sum(d.n_left), sum(d.n_entered)] AS counts
@@ -184,10 +184,12 @@ BEGIN
                 UNION ALL
                 SELECT f.span, f.kind, f.day, format('a row of span %%s, kind %%s, day %%s has a wrong key', f.span, f.kind, f.day)
                 FROM %1$s f
-                WHERE f.key IS DISTINCT FROM CASE WHEN f.span <> 'new' THEN lifecycle.flow_key(f.source, f.cohort) END
+                WHERE f.key <> lifecycle.flow_key(f.source, f.cohort)
                 UNION ALL
                 SELECT f.span, f.kind, f.day, format('a row of span %%s, kind %%s, day %%s has arrays that do not run side by side', f.span, f.kind, f.day)
-                FROM %1$s f
+                FROM (SELECT m.span, m.kind, m.day, m.from_status, m.to_status, m.reached, m.n, m.n_new, m.n_again, m.n_left, m.n_entered FROM %1$s m
+                      UNION ALL
+                      SELECT 'pending', p.kind, p.day, p.from_status, p.to_status, p.reached, p.n, p.n_new, p.n_again, p.n_left, p.n_entered FROM %2$s p) AS f
                 WHERE array_ndims(f.n) IS DISTINCT FROM 1 OR array_position(f.n, NULL) IS NOT NULL
                    OR EXISTS (SELECT FROM (VALUES (f.n_new), (f.n_again), (f.n_left), (f.n_entered)) AS a (a)
                               WHERE a.a IS NOT NULL AND (cardinality(a.a) <> cardinality(f.n) OR array_position(a.a, NULL) IS NOT NULL))
@@ -195,7 +197,7 @@ BEGIN
             )
             SELECT 'flow', NULL::text, format('%%s: SELECT lifecycle.rebuild_flow(%%L)', f.fault, $2)
             FROM faults f
-            ORDER BY f.span, f.kind, f.day$q$, program.flow)
+            ORDER BY f.span, f.kind, f.day$q$, program.flow, program.flow_pending)
         USING program, program.lead_table;
     END IF;
 

@@ -197,10 +197,13 @@ BEGIN
         ), moves AS (
             SELECT date_trunc('month', f.day::timestamp)::date AS month, c.from_status, c.to_status, sum(c.n) AS n,
                    sum(c.n_new) AS n_new, sum(c.n_again) AS n_again, sum(c.n_left) AS n_left, sum(c.n_entered) AS n_entered
-            FROM %2$s f
+            FROM (SELECT m.day, m.from_status, m.to_status, m.n, m.n_new, m.n_again, m.n_left, m.n_entered
+                  FROM %2$s m WHERE m.kind = 'move' AND m.span = 'month'
+                  UNION ALL
+                  SELECT p.day, p.from_status, p.to_status, p.n, p.n_new, p.n_again, p.n_left, p.n_entered
+                  FROM %4$s p WHERE p.kind = 'move') AS f
             CROSS JOIN LATERAL unnest(f.from_status, f.to_status, f.n, f.n_new, f.n_again, f.n_left, f.n_entered)
                  AS c (from_status, to_status, n, n_new, n_again, n_left, n_entered)
-            WHERE f.kind = 'move' AND f.span IN ('month', 'new')
             GROUP BY 1, 2, 3
         ), path AS (
             SELECT s.status, s.rank,
@@ -243,7 +246,7 @@ BEGIN
                now() AS as_of
         FROM balanced b
         ORDER BY b.month, b.rank, b.status COLLATE "C"
-        WITH NO DATA$q$, funnel_monthly, program.flow, program.lead_table::text);
+        WITH NO DATA$q$, funnel_monthly, program.flow, program.lead_table::text, program.flow_pending);
     EXECUTE format('CREATE UNIQUE INDEX ON %s (month, status)', funnel_monthly);
     EXECUTE format('COMMENT ON MATERIALIZED VIEW %s IS %L', funnel_monthly,
                    format('Which leads of %s came and went, by month, kept by lifecycle, as of the last lifecycle.refresh().', program.lead_table));

@@ -29,7 +29,7 @@ const char *const lc_flow_kinds[LC_FLOW_KINDS] = {"move", "first", "later", "eve
 
 const LcNeededColumn lc_flow_columns[LC_FLOW_COLUMNS] =
 {
-	{"span", TEXTOID}, {"kind", TEXTOID}, {"day", DATEOID}, {"key", UUIDOID}, {"source", TEXTOID}, {"cohort", INT4OID},
+	{"span", TEXTOID}, {"key", UUIDOID}, {"kind", TEXTOID}, {"day", DATEOID}, {"source", TEXTOID}, {"cohort", INT4OID},
 	{"from_status", TEXTARRAYOID}, {"to_status", TEXTARRAYOID}, {"reached", TEXTARRAYOID},
 	{"n", INT8ARRAYOID}, {"n_new", INT8ARRAYOID}, {"n_again", INT8ARRAYOID}, {"n_left", INT8ARRAYOID},
 	{"n_entered", INT8ARRAYOID},
@@ -118,13 +118,13 @@ lc_cell_compare_within(const LcCount *a, const LcCount *b)
 /* ---- columns ---- */
 
 /*
- * Where the columns are, which must be of the types that are read: the owner can
- * change them by DDL.
+ * Where the columns are from that one on, which must be of the types that are
+ * read: the owner can change them by DDL.
  */
 void
-lc_cell_find_columns(Relation rel, AttrNumber *attno)
+lc_cell_find_columns(Relation rel, LcFlowColumn first, AttrNumber *attno)
 {
-	for (int c = 0; c < LC_FLOW_COLUMNS; c++)
+	for (int c = first; c < LC_FLOW_COLUMNS; c++)
 	{
 		attno[c] = get_attnum(RelationGetRelid(rel), lc_flow_columns[c].name);
 		if (attno[c] <= 0)
@@ -195,6 +195,23 @@ text_of(LcCount *count, LcFlowColumn column)
 {
 	return column == F_REACHED ? &count->reached :
 		column == F_FROM_STATUS ? &count->from_status : &count->to_status;
+}
+
+/* The kind of a row, or -1: it is of none that there is. */
+int
+lc_cell_kind(TupleTableSlot *slot, const AttrNumber *attno)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(slot, attno[F_KIND], &isnull);
+	const text *kind = DatumGetTextPP(value);
+
+	for (int k = 0; !isnull && k < LC_FLOW_KINDS; k++)
+	{
+		if (VARSIZE_ANY_EXHDR(kind) == strlen(lc_flow_kinds[k]) &&
+			memcmp(VARDATA_ANY(kind), lc_flow_kinds[k], strlen(lc_flow_kinds[k])) == 0)
+			return k;
+	}
+	return -1;
 }
 
 /* The array of a column, which must have so many elements. */
@@ -452,17 +469,20 @@ compact(Datum array)
 
 /*
  * Fill in a row of the span with what was written, of the cell that "cell" is of;
- * the key is NULL in rows that writers append.  With same_texts the row has the
+ * without a span and a key, one that is pending.  With same_texts the row has the
  * texts already, which need not be compressed again.
  */
 void
 lc_cell_store(LcCellWriter *writer, TupleTableSlot *slot, const AttrNumber *attno, const char *span, const pg_uuid_t *key,
 			  const LcCount *cell, bool same_texts)
 {
-	lc_append_set_text(slot, attno[F_SPAN], cstring_to_text(span));
+	if (span != NULL)
+	{
+		lc_append_set_text(slot, attno[F_SPAN], cstring_to_text(span));
+		lc_append_set(slot, attno[F_KEY], UUIDPGetDatum(key), false);
+	}
 	lc_append_set_text(slot, attno[F_KIND], cstring_to_text(lc_flow_kinds[cell->kind]));
 	lc_append_set(slot, attno[F_DAY], DateADTGetDatum(cell->day), false);
-	lc_append_set(slot, attno[F_KEY], UUIDPGetDatum(key), key == NULL);
 	lc_append_set_text(slot, attno[F_SOURCE], cell->source);
 	lc_append_set(slot, attno[F_COHORT], Int32GetDatum(cell->cohort), cell->cohort_isnull);
 	for (LcFlowColumn c = same_texts ? F_N : F_FROM_STATUS; c < LC_FLOW_COLUMNS; c++)
@@ -470,6 +490,6 @@ lc_cell_store(LcCellWriter *writer, TupleTableSlot *slot, const AttrNumber *attn
 		bool		isnull = writer->arrays[c - F_FROM_STATUS].data == NULL;
 		Datum		array = isnull ? (Datum) 0 : finish_array(writer, c);
 
-		lc_append_set(slot, attno[c], isnull || key == NULL ? array : compact(array), isnull);
+		lc_append_set(slot, attno[c], isnull || span == NULL ? array : compact(array), isnull);
 	}
 }

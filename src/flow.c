@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * flow.c
- *	  What reports sum: <prefix>_flow, an aggregate of the history that every
- *	  statement appends to, and that nobody waits for.
+ *	  What reports sum: an aggregate of the history that every statement appends
+ *	  to, and that nobody waits for.
  *
  * Moves are counted by the day of the move.  What the leads have reached is
  * counted by the day of entry, as sets of statuses: a move that adds a status
@@ -14,10 +14,10 @@
  *	  ever		how what they ever reached differs from the first cycle: the set
  *				of the first cycle is taken away, the larger one is added
  *
- * What a statement counted is appended with the rows of history that it belongs
- * to, in the same subtransaction; refresh() merges it (sql/refresh.sql).  The
- * truth is at every instant the sum of what is there: rows are keyed by labels,
- * and never changed by writers.
+ * What a statement counted is appended to <prefix>_flow_pending with the rows of
+ * history that it belongs to, in the same subtransaction; refresh() merges it into
+ * <prefix>_flow (merge.c).  The truth is at every instant the sum of both: rows
+ * are keyed by labels, and never changed by writers.
  *
  *-------------------------------------------------------------------------
  */
@@ -97,7 +97,7 @@ typedef struct Count
 struct LcFlow
 {
 	MemoryContext counted;		/* of the tables */
-	Oid			relid;
+	Oid			relid;			/* what is pending */
 	AttrNumber	attno[LC_FLOW_COLUMNS];
 	texts_hash *texts;			/* NULL: nothing is counted */
 	counts_hash *counts;
@@ -112,8 +112,8 @@ lc_flow_begin(LcProgram *program)
 	LcFlow	   *flow = palloc0(sizeof(LcFlow));
 
 	flow->counted = AllocSetContextCreate(CurrentMemoryContext, "lifecycle flow", ALLOCSET_SMALL_SIZES);
-	flow->relid = program->flow;
-	memcpy(flow->attno, program->flow_attno, sizeof(flow->attno));
+	flow->relid = program->pending;
+	memcpy(flow->attno, program->pending_attno, sizeof(flow->attno));
 	return flow;
 }
 
@@ -488,7 +488,7 @@ lc_flow_write(LcFlow *flow)
 		lc_cell_begin_write(&writer, counts[first]->kind, next - first);
 		for (int i = first; i < next; i++)
 			lc_cell_put(&writer, counts[i]);
-		lc_cell_store(&writer, slots[n], flow->attno, "new", NULL, counts[first], false);
+		lc_cell_store(&writer, slots[n], flow->attno, NULL, NULL, counts[first], false);
 		ExecStoreVirtualTuple(slots[n++]);
 		MemoryContextSwitchTo(MemoryContextGetParent(rows));
 		if (n == room || next == ncounts)

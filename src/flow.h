@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * flow.h
- *	  What writers, refresh() and reports share of <prefix>_flow: what is counted,
- *	  and how it lies in the rows (cell.c).
+ *	  What writers, refresh() and reports share of <prefix>_flow, and of what is
+ *	  pending: what is counted, and how it lies in the rows (cell.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -14,10 +14,10 @@
 #include "utils/date.h"
 #include "utils/uuid.h"
 
-/* Columns of <prefix>_flow. */
+/* Columns of <prefix>_flow; <prefix>_flow_pending has those from F_KIND on. */
 typedef enum LcFlowColumn
 {
-	F_SPAN, F_KIND, F_DAY, F_KEY, F_SOURCE, F_COHORT, F_FROM_STATUS, F_TO_STATUS, F_REACHED,
+	F_SPAN, F_KEY, F_KIND, F_DAY, F_SOURCE, F_COHORT, F_FROM_STATUS, F_TO_STATUS, F_REACHED,
 	F_N, F_N_NEW, F_N_AGAIN, F_N_LEFT, F_N_ENTERED
 } LcFlowColumn;
 
@@ -120,7 +120,8 @@ extern bool lc_cell_is_other(const text *source);
 extern bool lc_cell_is_nothing(const LcCount *count);
 extern int	lc_cell_compare(const LcCount *a, const LcCount *b);
 extern int	lc_cell_compare_within(const LcCount *a, const LcCount *b);
-extern void lc_cell_find_columns(Relation rel, AttrNumber *attno);
+extern void lc_cell_find_columns(Relation rel, LcFlowColumn first, AttrNumber *attno);
+extern int	lc_cell_kind(TupleTableSlot *slot, const AttrNumber *attno);
 extern Relation lc_cell_open_index(Relation rel);
 extern void lc_cell_begin_read(LcCellReader *reader, Relation rel, TupleTableSlot *slot, const AttrNumber *attno,
 							   LcFlowKind kind);

@@ -12,6 +12,7 @@
  *
  *-------------------------------------------------------------------------
  */
+#include "flow.h"
 #include "history.h"
 
 #include "access/genam.h"
@@ -100,20 +101,21 @@ lc_history_table_learn(LcProgram *program)
 {
 	Relation	refused = try_table_open(program->refused, RowExclusiveLock);
 	Relation	rel = try_table_open(program->history, RowExclusiveLock);
-	Relation	flow = try_table_open(program->flow, RowExclusiveLock);
+	Relation	pending = try_table_open(program->pending, RowExclusiveLock);
 	Relation	leads;
 	TriggerDesc *triggers;
 	TupleConstr *constr;
 
-	if (refused == NULL || rel == NULL || flow == NULL)
+	if (refused == NULL || rel == NULL || pending == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("history of table \"%s\" does not exist", program->name),
 				 errhint("Call lifecycle.untrack() and lifecycle.track() to begin a new one.")));
 	find_columns(program, rel, history_columns, LC_HISTORY_COLUMNS, program->history_attno);
 	find_columns(program, refused, refused_columns, LC_REFUSED_COLUMNS, program->refused_attno);
-	find_columns(program, flow, lc_flow_columns, LC_FLOW_COLUMNS, program->flow_attno);
-	table_close(flow, NoLock);
+	find_columns(program, pending, &lc_flow_columns[F_KIND], LC_FLOW_COLUMNS - F_KIND,
+				 &program->pending_attno[F_KIND]);
+	table_close(pending, NoLock);
 	table_close(refused, NoLock);
 	triggers = CopyTriggerDesc(rel->trigdesc);
 	program->history_has_triggers = lc_has_users_triggers(triggers, false);

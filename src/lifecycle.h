@@ -309,6 +309,7 @@ struct LcProgram
 	Oid			history;
 	Oid			refused;
 	Oid			flow;
+	Oid			pending;		/* what is not merged into the flow yet */
 	Oid			funnel;			/* the materialized view, or InvalidOid */
 	text	   *tz;				/* the time zone whose days the flow counts by */
 	LcDays	   *days;			/* those that flow.c looked up */
@@ -348,7 +349,7 @@ struct LcProgram
 	bool		users_look;		/* users have triggers that may see each row written */
 	AttrNumber	history_attno[LC_HISTORY_COLUMNS];
 	AttrNumber	refused_attno[LC_REFUSED_COLUMNS];
-	AttrNumber	flow_attno[LC_FLOW_COLUMNS];
+	AttrNumber	pending_attno[LC_FLOW_COLUMNS];
 	int			nparts;			/* tables below a partitioned one, by OID */
 	Oid		   *parts;
 

@@ -1,18 +1,20 @@
 /*-------------------------------------------------------------------------
  *
  * merge.c
- *	  The merge of refresh(): what writers appended to <prefix>_flow is taken out,
- *	  and added to the cells of spans day, month, total and all.
+ *	  The merge of refresh(): what writers appended to <prefix>_flow_pending is
+ *	  taken out, and added to the cells of <prefix>_flow, of spans day, month, total
+ *	  and all.
  *
  * All is done under one snapshot and in one command, so that every other snapshot
  * sees it once.  Only one transaction merges a flow at a time; nobody else
- * changes what is merged, and writers and readers do not wait.  Rows are read
- * day by day in the order of the index, so that no more is in memory than what a
- * month and the totals have; the cells of a day are found side by side with what
- * is added to them, since both are in the order of their keys.
+ * changes what is merged, and writers and readers do not wait.  What is pending is
+ * sorted by day, in maintenance_work_mem and beyond that on disk, so that no more
+ * is in memory than what a month and the totals have; the cells of a day are found
+ * side by side with what is added to them, since both are in the order of their
+ * keys.
  *
  * Rows are changed past the executor: triggers and row security that the owner
- * put on the flow do not hold here.  Expressions of his indexes do, so refresh()
+ * put on the tables do not hold here.  Expressions of his indexes do, so refresh()
  * calls this as the owner.
  *
  *-------------------------------------------------------------------------
@@ -24,6 +26,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "common/int.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
@@ -33,6 +36,8 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/tuplesort.h"
+#include "utils/typcache.h"
 
 PG_FUNCTION_INFO_V1(lifecycle_lock_flow);
 PG_FUNCTION_INFO_V1(lifecycle_merge_flow);
@@ -144,6 +149,8 @@ typedef struct Merge
 	Relation	rel;
 	Relation	index;
 	AttrNumber	attno[LC_FLOW_COLUMNS];
+	Relation	pending;
+	AttrNumber	pending_attno[LC_FLOW_COLUMNS];
 	Snapshot	snapshot;
 	CommandId	cid;
 	EState	   *estate;
@@ -184,11 +191,11 @@ require_ok(TM_Result result)
 }
 
 static void
-delete_row(Merge *m, ItemPointer tid)
+delete_row(Merge *m, Relation rel, ItemPointer tid)
 {
 	TM_FailureData failure;
 
-	require_ok(table_tuple_delete(m->rel, tid, m->cid, m->snapshot, InvalidSnapshot, true, &failure, false));
+	require_ok(table_tuple_delete(rel, tid, m->cid, m->snapshot, InvalidSnapshot, true, &failure, false));
 }
 
 /* ---- finding cells ---- */
@@ -316,7 +323,7 @@ write_cell(Merge *m, const char *span, Summand **added, int nadded)
 	if (writer.n == 0)
 	{
 		if (found)
-			delete_row(m, &m->old_row->tts_tid);
+			delete_row(m, m->rel, &m->old_row->tts_tid);
 	}
 	else
 	{
@@ -385,19 +392,6 @@ write_span(Merge *m, const char *span, Sums *sums, Sums *next, DateADT next_day,
 
 /* ---- rows ---- */
 
-/* Begin to read the rows of a span and a kind, by day. */
-static IndexScanDesc
-begin_rows(Merge *m, const char *span, LcFlowKind kind)
-{
-	IndexScanDesc scan = lc_index_beginscan(m->rel, m->index, m->snapshot, 2);
-	ScanKeyData keys[2];
-
-	init_key(m, &keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(span));
-	init_key(m, &keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(lc_flow_kinds[kind]));
-	index_rescan(scan, keys, 2, NULL, 0);
-	return scan;
-}
-
 /*
  * The sources that are told apart already stay so.
  */
@@ -406,8 +400,12 @@ find_sources(Merge *m)
 {
 	for (LcFlowKind kind = K_FIRST; kind < LC_FLOW_KINDS; kind++)
 	{
-		IndexScanDesc scan = begin_rows(m, "total", kind);
+		IndexScanDesc scan = lc_index_beginscan(m->rel, m->index, m->snapshot, 2);
+		ScanKeyData keys[2];
 
+		init_key(m, &keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum("total"));
+		init_key(m, &keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(lc_flow_kinds[kind]));
+		index_rescan(scan, keys, 2, NULL, 0);
 		while (index_getnext_slot(scan, ForwardScanDirection, m->old_row))
 		{
 			bool		isnull;
@@ -423,26 +421,63 @@ find_sources(Merge *m)
 }
 
 /*
- * Merge what was appended of one kind; how many rows that is.
+ * Take out what is pending, into a sort by day for each kind; how many rows that
+ * is.  Values that are stored out of line are read after they are deleted, which
+ * they can be as long as this transaction runs.  Rows of no kind that there is
+ * stay: verify() tells of them.
  */
 static int64
-merge_kind(Merge *m, LcFlowKind kind)
+take_pending(Merge *m, Tuplesortstate **sorts)
+{
+	TupleTableSlot *slot = table_slot_create(m->pending, NULL);
+	TableScanDesc scan = table_beginscan(m->pending, m->snapshot, 0, NULL);
+	Oid			before = lookup_type_cache(DATEOID, TYPECACHE_LT_OPR)->lt_opr;
+	int64		taken = 0;
+
+	for (LcFlowKind kind = K_MOVE; kind < LC_FLOW_KINDS; kind++)
+	{
+		Oid			collation = InvalidOid;
+		bool		nulls_first = false;
+
+		sorts[kind] = tuplesort_begin_heap(RelationGetDescr(m->pending), 1, &m->pending_attno[F_DAY], &before, &collation,
+										   &nulls_first, maintenance_work_mem / LC_FLOW_KINDS, NULL, TUPLESORT_NONE);
+	}
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		int			kind = lc_cell_kind(slot, m->pending_attno);
+
+		CHECK_FOR_INTERRUPTS();
+		if (kind < 0)
+			continue;
+		tuplesort_puttupleslot(sorts[kind], slot);
+		delete_row(m, m->pending, &slot->tts_tid);
+		taken++;
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	return taken;
+}
+
+/*
+ * Merge what was pending of one kind.
+ */
+static void
+merge_kind(Merge *m, LcFlowKind kind, Tuplesortstate *sort)
 {
 	const LcSegment *none = lc_segment_of(m->segments, NULL, true, 0);
-	TupleTableSlot *slot = table_slot_create(m->rel, NULL);
-	IndexScanDesc scan = begin_rows(m, "new", kind);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(m->pending), &TTSOpsMinimalTuple);
 	MemoryContext row = AllocSetContextCreate(CurrentMemoryContext, "lifecycle flow row", ALLOCSET_DEFAULT_SIZES);
 	Sums		day;
 	Sums		month;
 	Sums		total;
 	Sums		all;
-	int64		taken = 0;
 	bool		more = true;
 
 	begin_sums(&day);
 	begin_sums(&month);
 	begin_sums(&total);
 	begin_sums(&all);
+	tuplesort_performsort(sort);
 	while (more)
 	{
 		const LcSegment *segment;
@@ -450,12 +485,12 @@ merge_kind(Merge *m, LcFlowKind kind)
 		int			n = 0;
 
 		CHECK_FOR_INTERRUPTS();
-		more = index_getnext_slot(scan, ForwardScanDirection, slot);
+		more = tuplesort_gettupleslot(sort, true, false, slot, NULL);
 		if (more)
 		{
 			MemoryContext old = MemoryContextSwitchTo(row);
 
-			n = lc_cell_read(m->rel, slot, m->attno, kind, &counts);
+			n = lc_cell_read(m->pending, slot, m->pending_attno, kind, &counts);
 			MemoryContextSwitchTo(old);
 		}
 		if (day.n > 0 && (!more || (n > 0 && counts->day != day.summands[0]->count.day)))
@@ -468,20 +503,17 @@ merge_kind(Merge *m, LcFlowKind kind)
 			segment = lc_segment_of(m->segments, counts->source, counts->cohort_isnull, counts->cohort);
 		for (int i = 0; i < n; i++)
 			add_count(&day, counts[i].day, segment, &counts[i]);
-		delete_row(m, &slot->tts_tid);
-		taken++;
 		MemoryContextReset(row);
 	}
 	write_span(m, "total", &total, &all, DATEVAL_NOBEGIN, none);
 	write_span(m, "all", &all, NULL, DATEVAL_NOBEGIN, NULL);
-	index_endscan(scan);
+	tuplesort_end(sort);
 	ExecDropSingleTupleTableSlot(slot);
 	MemoryContextDelete(row);
 	MemoryContextDelete(day.cxt);
 	MemoryContextDelete(month.cxt);
 	MemoryContextDelete(total.cxt);
 	MemoryContextDelete(all.cxt);
-	return taken;
 }
 
 /* ---- all of it ---- */
@@ -510,26 +542,40 @@ lifecycle_lock_flow(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* Open a table whose rows are to be changed past the executor. */
+static Relation
+open_plain(Oid relid, bool is_updated)
+{
+	Relation	rel = table_open(relid, RowExclusiveLock);
+
+	if (rel->rd_rel->relkind != RELKIND_RELATION)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a plain table", RelationGetRelationName(rel))));
+	if (is_updated)
+		CheckCmdReplicaIdentity(rel, CMD_UPDATE);
+	CheckCmdReplicaIdentity(rel, CMD_DELETE);
+	return rel;
+}
+
 /*
- * merge_flow(flow): how many rows were merged.  The snapshot is taken when nobody
- * else merges any more.
+ * merge_flow(flow, pending): how many rows were merged.  The snapshot is taken
+ * when nobody else merges any more.
  */
 Datum
 lifecycle_merge_flow(PG_FUNCTION_ARGS)
 {
 	Oid			relid = PG_GETARG_OID(0);
-	int64		merged = 0;
+	Tuplesortstate *sorts[LC_FLOW_KINDS];
+	int64		merged;
 	Merge		m = {0};
 
 	lock_flow(relid);
-	m.rel = table_open(relid, RowExclusiveLock);
-	if (m.rel->rd_rel->relkind != RELKIND_RELATION)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a plain table", RelationGetRelationName(m.rel))));
-	CheckCmdReplicaIdentity(m.rel, CMD_UPDATE);
-	CheckCmdReplicaIdentity(m.rel, CMD_DELETE);
-	lc_cell_find_columns(m.rel, m.attno);
+	lc_require_owner(PG_GETARG_OID(1));
+	m.pending = open_plain(PG_GETARG_OID(1), false);
+	m.rel = open_plain(relid, true);
+	lc_cell_find_columns(m.pending, F_KIND, m.pending_attno);
+	lc_cell_find_columns(m.rel, F_SPAN, m.attno);
 	m.index = lc_cell_open_index(m.rel);
 	m.estate = CreateExecutorState();
 	m.rri = ExecGetTriggerResultRel(m.estate, relid, NULL);
@@ -547,8 +593,9 @@ lifecycle_merge_flow(PG_FUNCTION_ARGS)
 	m.scan = lc_index_beginscan(m.rel, m.index, m.snapshot, 4);
 	m.scan->xs_want_itup = true;
 	find_sources(&m);
+	merged = take_pending(&m, sorts);
 	for (LcFlowKind kind = K_MOVE; kind < LC_FLOW_KINDS; kind++)
-		merged += merge_kind(&m, kind);
+		merge_kind(&m, kind, sorts[kind]);
 	index_endscan(m.scan);
 	PopActiveSnapshot();
 	CommandCounterIncrement();
@@ -561,5 +608,6 @@ lifecycle_merge_flow(PG_FUNCTION_ARGS)
 	table_close(m.rri->ri_RelationDesc, NoLock);
 	FreeExecutorState(m.estate);
 	table_close(m.rel, NoLock);
+	table_close(m.pending, NoLock);
 	PG_RETURN_INT64(merged);
 }

@@ -4,10 +4,10 @@
  *	  A period of whole days, read from the flow.
  *
  * It is covered by the largest spans that fit: months, and days where a bound
- * lies within a month; all of time by the totals.  What was appended since the
- * last merge is added to whatever it belongs to.  All is read under the snapshot
- * of the query, by the index on (span, kind, day, key), past the executor: whoever
- * may see sums need not be able to read the table.
+ * lies within a month; all of time by the totals.  What is pending since the last
+ * merge is added to whatever it belongs to.  All is read under the snapshot of the
+ * query, past the executor: whoever may see sums need not be able to read the
+ * tables.
  *
  *-------------------------------------------------------------------------
  */
@@ -58,14 +58,57 @@ is_split(const LcPeriod *p, DateADT month)
 }
 
 /*
+ * Hand what is pending of the days, from the one on and before the other, to the
+ * callback.
+ */
+static void
+read_pending(const LcPeriod *p, DateADT from, DateADT to, LcFlowCallback callback, void *arg)
+{
+	Relation	rel = table_open(p->program->pending, AccessShareLock);
+	AttrNumber	attno[LC_FLOW_COLUMNS];
+	TableScanDesc scan;
+	TupleTableSlot *slot;
+	MemoryContext row;
+	MemoryContext old;
+
+	lc_cell_find_columns(rel, F_KIND, attno);
+	slot = table_slot_create(rel, NULL);
+	scan = table_beginscan(rel, GetActiveSnapshot(), 0, NULL);
+	row = AllocSetContextCreate(CurrentMemoryContext, "lifecycle flow row", ALLOCSET_DEFAULT_SIZES);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		bool		isnull;
+		DateADT		day;
+		LcCount    *counts;
+		int			n;
+
+		CHECK_FOR_INTERRUPTS();
+		if (lc_cell_kind(slot, attno) != (int) p->kind)
+			continue;
+		day = DatumGetDateADT(slot_getattr(slot, attno[F_DAY], &isnull));
+		if (day < from || day >= to)
+			continue;
+		old = MemoryContextSwitchTo(row);
+		n = lc_cell_read(rel, slot, attno, p->kind, &counts);
+		MemoryContextSwitchTo(old);
+		callback(counts, n, false, arg);
+		MemoryContextReset(row);
+	}
+	MemoryContextDelete(row);
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+}
+
+/*
  * Hand the cells of a span, from the one day on and before the other, to the
- * callback; of months, those that no bound splits.
+ * callback; of months, those that no bound splits.  They are found by the index
+ * on (span, kind, day, key).
  */
 static void
 read_span(const LcPeriod *p, const char *span, DateADT from, DateADT to, LcFlowCallback callback, void *arg)
 {
 	bool		months = strcmp(span, "month") == 0;
-	bool		merged = strcmp(span, "new") != 0;
 	Relation	rel;
 	Relation	index;
 	AttrNumber	attno[LC_FLOW_COLUMNS];
@@ -78,7 +121,7 @@ read_span(const LcPeriod *p, const char *span, DateADT from, DateADT to, LcFlowC
 	if (from >= to && !DATE_NOT_FINITE(from))
 		return;
 	rel = table_open(p->program->flow, AccessShareLock);
-	lc_cell_find_columns(rel, attno);
+	lc_cell_find_columns(rel, F_SPAN, attno);
 	index = lc_cell_open_index(rel);
 	ScanKeyEntryInitialize(&keys[0], 0, 1, BTEqualStrategyNumber, InvalidOid, index->rd_indcollation[0], F_TEXTEQ,
 						   CStringGetTextDatum(span));
@@ -104,7 +147,7 @@ read_span(const LcPeriod *p, const char *span, DateADT from, DateADT to, LcFlowC
 		old = MemoryContextSwitchTo(row);
 		n = lc_cell_read(rel, slot, attno, p->kind, &counts);
 		MemoryContextSwitchTo(old);
-		callback(counts, n, merged, arg);
+		callback(counts, n, true, arg);
 		MemoryContextReset(row);
 	}
 	MemoryContextDelete(row);
@@ -128,7 +171,7 @@ lc_period_read(const LcPeriod *p, LcFlowCallback callback, void *arg)
 	if (p->all_before)
 		first = DATEVAL_NOBEGIN;
 	/* to DATEVAL_NOEND belong all days: it is no day itself */
-	read_span(p, "new", first, last, callback, arg);
+	read_pending(p, first, last, callback, arg);
 	if (DATE_IS_NOBEGIN(first) && DATE_IS_NOEND(last) && p->nbounds == 2)
 	{
 		read_span(p, p->segments ? "total" : "all", DATEVAL_NOBEGIN, DATEVAL_NOEND, callback, arg);

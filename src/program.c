@@ -193,7 +193,7 @@ lc_program_invalidate(Oid relid)
 	{
 		if (relid == InvalidOid || entry->key.relid == relid ||
 			(entry->program != NULL &&
-			 (entry->program->history == relid || entry->program->refused == relid ||
+			 (entry->program->history == relid || entry->program->refused == relid || entry->program->pending == relid ||
 			  entry->program->root == relid || entry->program->lead_table == relid || lc_partition_is_below(entry->program, relid))))
 			entry->stale = true;
 	}

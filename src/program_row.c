@@ -50,6 +50,7 @@ enum
 	Anum_program_tz,
 	Anum_program_behavior,
 	Anum_program_flow,
+	Anum_program_flow_pending,
 	Anum_program_overview,
 	Anum_program_funnel,
 	Anum_program_funnel_monthly
@@ -269,6 +270,7 @@ lc_program_row_compile(Relation rel, HeapTuple row, TupleDesc desc, MemoryContex
 				 errdetail("A status column is an enum, text or character varying.")));
 
 	program->flow = DatumGetObjectId(heap_getattr(row, Anum_program_flow, desc, &isnull));
+	program->pending = DatumGetObjectId(heap_getattr(row, Anum_program_flow_pending, desc, &isnull));
 	program->funnel = DatumGetObjectId(heap_getattr(row, Anum_program_funnel, desc, &isnull));
 	if (isnull)
 		program->funnel = InvalidOid;

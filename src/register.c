@@ -207,7 +207,7 @@ lifecycle_register_program(PG_FUNCTION_ARGS)
 {
 	static const Oid column_types[] = {
 		REGCLASSOID, TEXTOID, NAMEOID, NAMEOID, NAMEOID, REGCLASSOID, REGCLASSOID, BOOLOID,
-		TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, REGCLASSOID
+		TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, REGCLASSOID, REGCLASSOID
 	};
 	Oid			types[lengthof(column_types)];
 	Datum		values[lengthof(column_types)];
@@ -224,8 +224,8 @@ lifecycle_register_program(PG_FUNCTION_ARGS)
 	}
 	lc_execute_as_extension("INSERT INTO lifecycle.program (lead_table, model, key, status_column, prefix,"
 						 " history, refused, status_added, entered, source, value, actor, reason, cohort,"
-						 " on_illegal, tz, flow)"
-						 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
+						 " on_illegal, tz, flow, flow_pending)"
+						 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
 						 " RETURNING id",
 						 lengthof(column_types), types, values, nulls, SPI_OK_INSERT_RETURNING, &id);
 	PG_RETURN_DATUM(id);
@@ -294,6 +294,7 @@ lifecycle_tables_dropped(PG_FUNCTION_ARGS)
 						 " WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = p.history)"
 						 "    OR NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = p.refused)"
 						 "    OR NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = p.flow)"
+						 "    OR NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = p.flow_pending)"
 						 "    OR (p.overview IS NOT NULL AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = p.overview))"
 						 "    OR (p.funnel IS NOT NULL AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = p.funnel))"
 						 "    OR (p.funnel_monthly IS NOT NULL AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = p.funnel_monthly))"

@@ -106,7 +106,7 @@ lifecycle_merge_as_owner(PG_FUNCTION_ARGS)
 {
 	int64		merged;
 
-	if (!ask_as_owner(PG_GETARG_OID(0), "SELECT lifecycle.merge_flow(p.flow) FROM lifecycle.program p WHERE p.lead_table = $1",
+	if (!ask_as_owner(PG_GETARG_OID(0), "SELECT lifecycle.merge_flow(p.flow, p.flow_pending) FROM lifecycle.program p WHERE p.lead_table = $1",
 					  &merged))
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(merged);

@@ -21,7 +21,7 @@ BEGIN
             WITH flow AS (
                 SELECT f.kind, %1$s, %2$s, f.from_status, f.to_status, f.reached,
                        sum(f.n)::bigint, sum(f.n_new)::bigint, sum(f.n_again)::bigint, sum(f.n_left)::bigint, sum(f.n_entered)::bigint
-                FROM lifecycle.counts_of_flow($1) AS f WHERE f.span IN ('new', %3$L)
+                FROM lifecycle.counts_of_flow($1) AS f WHERE f.span IN ('pending', %3$L)
                 GROUP BY 1, 2, 3, 4, 5, 6, 7
                 HAVING (sum(f.n), sum(f.n_new), sum(f.n_again), sum(f.n_left), sum(f.n_entered)) <> (0, 0, 0, 0, 0)
             ), history AS (

@@ -2,12 +2,12 @@
 -- before and after what was left is merged.
 SELECT what, sqlstate, count(*) FROM outcome GROUP BY what, sqlstate ORDER BY what, sqlstate;
 SELECT count(*) AS moves, max(seq) AS longest, max(cycle) AS cycles, count(*) FILTER (WHERE cause = 'correction') AS corrections FROM leads_history;
-SELECT count(*) AS flow, count(*) FILTER (WHERE span = 'new') AS appended, pg_size_pretty(pg_relation_size('leads_flow')) AS size FROM leads_flow;
+SELECT (SELECT count(*) FROM leads_flow) AS flow, (SELECT count(*) FROM leads_flow_pending) AS pending, pg_size_pretty(pg_relation_size('leads_flow')) AS size;
 SELECT look(state(), 1);
 SELECT lifecycle.refresh('leads');
 SELECT look(state(), 1);
 DO $$ BEGIN
-    IF EXISTS (SELECT FROM leads_flow WHERE span = 'new') THEN
+    IF EXISTS (SELECT FROM leads_flow_pending) THEN
         RAISE EXCEPTION 'a merge left something';
     ELSIF (SELECT count(*) FROM outcome WHERE sqlstate = '00000' AND what = 'write') < 500
        OR (SELECT count(*) FROM outcome WHERE sqlstate = '00000' AND what = 'merge') < 10

@@ -67,7 +67,7 @@ $$;
 -- What a reader of one snapshot counts; the one from the history, the other from the flow.
 CREATE FUNCTION state() RETURNS text LANGUAGE sql STABLE AS $$
     SELECT format('%s moves, %s moves', (SELECT count(*) FROM leads_history),
-                  (SELECT coalesce(sum(f.n), 0) FROM lifecycle.counts_of_flow(lifecycle.program_of('leads')) AS f WHERE f.kind = 'move' AND f.span IN ('new', 'day')))
+                  (SELECT coalesce(sum(f.n), 0) FROM lifecycle.counts_of_flow(lifecycle.program_of('leads')) AS f WHERE f.kind = 'move' AND f.span IN ('pending', 'day')))
 $$;
 
 -- Raises what is wrong in the snapshot of the statement.

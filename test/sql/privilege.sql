@@ -127,12 +127,16 @@ FROM (VALUES
     ($$SELECT lifecycle.untrack('leads')$$, E'42501: must be owner of table leads\nHINT: Let a member of role privilege_owner call lifecycle.untrack().'),
     ($$SELECT lifecycle.canonical('leads', 'source', 'name')$$, '42501: must be owner of table leads'),
     ($$SELECT lifecycle.unregister_program('leads')$$, '42501: must be owner of table leads'),
-    ($$SELECT lifecycle.register_program('free', 'standard', 'id', 'x', 'y', 'mine', 'mine2', true, NULL, NULL, NULL, NULL, NULL, NULL, 'error', 'UTC', 'mine2')$$,
+    ($$SELECT lifecycle.register_program('free', 'standard', 'id', 'x', 'y', 'mine', 'mine2', true, NULL, NULL, NULL, NULL, NULL, NULL, 'error', 'UTC', 'mine2', 'mine2')$$,
      '42501: must be owner of table free'),
-    ($$SELECT lifecycle.register_program('mine', 'standard', 'id', 'x', 'y', 'leads_history', 'mine2', true, NULL, NULL, NULL, NULL, NULL, NULL, 'error', 'UTC', 'mine2')$$,
+    ($$SELECT lifecycle.register_program('mine', 'standard', 'id', 'x', 'y', 'leads_history', 'mine2', true, NULL, NULL, NULL, NULL, NULL, NULL, 'error', 'UTC', 'mine2', 'mine2')$$,
      '42501: must be owner of table leads_history'),
-    ($$SELECT lifecycle.register_program('mine', 'standard', 'id', 'x', 'y', 'mine2', 'leads_refused', true, NULL, NULL, NULL, NULL, NULL, NULL, 'error', 'UTC', 'mine2')$$,
+    ($$SELECT lifecycle.register_program('mine', 'standard', 'id', 'x', 'y', 'mine2', 'leads_refused', true, NULL, NULL, NULL, NULL, NULL, NULL, 'error', 'UTC', 'mine2', 'mine2')$$,
      '42501: must be owner of table leads_refused'),
+    ($$SELECT lifecycle.register_program('mine', 'standard', 'id', 'x', 'y', 'mine2', 'mine2', true, NULL, NULL, NULL, NULL, NULL, NULL, 'error', 'UTC', 'leads_flow', 'mine2')$$,
+     '42501: must be owner of table leads_flow'),
+    ($$SELECT lifecycle.register_program('mine', 'standard', 'id', 'x', 'y', 'mine2', 'mine2', true, NULL, NULL, NULL, NULL, NULL, NULL, 'error', 'UTC', 'mine2', 'leads_flow_pending')$$,
+     '42501: must be owner of table leads_flow_pending'),
     ($$UPDATE lifecycle.program SET source = '1' WHERE lead_table = 'leads'::regclass$$, '42501: must be owner of table leads'),
     ($$UPDATE lifecycle.program SET lead_table = 'mine'::regclass$$, '42501: permission denied for table program'),
     ($$DELETE FROM lifecycle.program$$, '42501: permission denied for table program')
@@ -141,7 +145,7 @@ SELECT is(failure($$UPDATE lifecycle.program SET source = 'name' WHERE lead_tabl
 FROM unnest(ARRAY['privilege_owner', 'privilege_member']) AS r (name);
 
 -- register_program() takes nothing that a dump could not restore
-SELECT is(failure(format('SELECT lifecycle.register_program(''mine'', %L, ''id'', ''id'', ''y'', ''mine2'', ''mine2'', true, NULL, NULL, NULL, NULL, NULL, NULL, %L, %L, ''mine2'')',
+SELECT is(failure(format('SELECT lifecycle.register_program(''mine'', %L, ''id'', ''id'', ''y'', ''mine2'', ''mine2'', true, NULL, NULL, NULL, NULL, NULL, NULL, %L, %L, ''mine2'', ''mine2'')',
                          w.model, w.on_illegal, w.tz), 'privilege_other') ~ ('^(' || w.sqlstate || '):'), true,
           format('register_program() refuses model %s, on_illegal %s, tz %s', w.model, w.on_illegal, w.tz))
 FROM (VALUES ('nobody', 'error', 'UTC', '42704|23503'), ('standard', 'maybe', 'UTC', '22023|23514'), ('standard', 'error', 'Mars', '22023')) AS w (model, on_illegal, tz, sqlstate);

@@ -128,7 +128,10 @@ BEGIN
 EXCEPTION WHEN SQLSTATE 'ZZ000' THEN
     RETURN SQLERRM;
 END $$;
-SELECT isnt(found_in_flow($$UPDATE leads_flow SET n[1] = n[1] + 1 WHERE ctid = (SELECT min(ctid) FROM leads_flow WHERE span = 'new')$$), 'nothing', 'a row that was appended, changed');
+SELECT isnt(found_in_flow($$UPDATE leads_flow_pending SET n[1] = n[1] + 1 WHERE ctid = (SELECT min(ctid) FROM leads_flow_pending)$$), 'nothing', 'a row that was appended, changed');
+SELECT isnt(found_in_flow(format('UPDATE leads_flow_pending SET %s WHERE ctid = (SELECT min(ctid) FROM leads_flow_pending WHERE kind = %L)', c.change, c.kind)), 'nothing', c.change || ' of what is pending')
+FROM (VALUES ('kind = ''none''', 'move'), ('day = day + 1', 'first'), ('to_status = to_status[2:]', 'move'), ('n = n || 0::bigint', 'first')) AS c (change, kind);
+SELECT isnt(found_in_flow('TRUNCATE leads_flow_pending'), 'nothing', 'nothing pending');
 SELECT isnt(found_in_flow($$DELETE FROM leads_history WHERE lead = 5 AND seq = 6$$), 'nothing', 'a move that is not in the history');
 SELECT lifecycle.refresh('leads');
 SELECT is_empty($$SELECT * FROM lifecycle.verify('leads')$$, 'merged, all is well');
@@ -138,7 +141,7 @@ FROM leads_flow f CROSS JOIN unnest(ARRAY['n', 'n_new', 'n_again', 'n_left', 'n_
 WHERE f.ctid IN (SELECT min(g.ctid) FROM leads_flow g GROUP BY g.span, g.kind) AND (f.kind = 'move' OR c.name = 'n');
 SELECT isnt(found_in_flow(format('DELETE FROM leads_flow WHERE ctid = %L', f.ctid)), 'nothing', format('row %s deleted', f.ctid)) FROM leads_flow f;
 SELECT isnt(found_in_flow(format('UPDATE leads_flow SET %s WHERE ctid = (SELECT max(ctid) FROM leads_flow WHERE span = %L AND kind = %L)', c.change, c.span, c.kind)), 'nothing', c.change || ' of ' || c.span)
-FROM (VALUES ('key = gen_random_uuid()', 'day', 'move'), ('key = gen_random_uuid()', 'all', 'first'), ('key = NULL', 'month', 'move'),
+FROM (VALUES ('key = gen_random_uuid()', 'day', 'move'), ('key = gen_random_uuid()', 'all', 'first'), ('key = gen_random_uuid()', 'month', 'move'),
              ('day = day + 1', 'day', 'move'), ('day = ''2000-01-01''', 'total', 'move'), ('to_status[1] = ''lost''', 'day', 'move'),
              ('source = ''tv''', 'day', 'first'), ('cohort = 7', 'day', 'first'), ('reached[1] = ''lost''', 'day', 'first'), ('kind = ''later''', 'day', 'first'),
              ('span = ''month''', 'day', 'move'), ('span = ''week''', 'total', 'move'), ('n = n || 0::bigint', 'month', 'move'),

@@ -35,7 +35,7 @@ SELECT is((SELECT c.relowner::regrole::text FROM pg_class c WHERE c.oid = v.name
 FROM unnest(ARRAY['crm.leads_lifecycle', 'crm.leads_funnel', 'crm.leads_funnel_monthly']) AS v (name);
 SELECT is(grants_on(v.name::regclass), 'view_reader SELECT', v.name || ' may be read by who may read the leads')
 FROM unnest(ARRAY['crm.leads_lifecycle', 'crm.leads_funnel', 'crm.leads_funnel_monthly']) AS v (name);
-SELECT is(grants_on(t.name::regclass), NULL, t.name || ' may not') FROM unnest(ARRAY['crm.leads_history', 'crm.leads_flow', 'crm.leads_refused']) AS t (name);
+SELECT is(grants_on(t.name::regclass), NULL, t.name || ' may not') FROM unnest(ARRAY['crm.leads_history', 'crm.leads_flow', 'crm.leads_flow_pending', 'crm.leads_refused']) AS t (name);
 SELECT results_eq($$SELECT overview::text, funnel::text, funnel_monthly::text FROM lifecycle.program$$,
     $$VALUES ('crm.leads_lifecycle', 'crm.leads_funnel', 'crm.leads_funnel_monthly')$$, 'the program knows them');
 SELECT is((SELECT count(*) FROM pg_class c WHERE c.oid IN ('crm.leads_lifecycle'::regclass, 'crm.leads_funnel'::regclass, 'crm.leads_funnel_monthly'::regclass)
@@ -104,7 +104,7 @@ SELECT lives_ok($$SELECT lifecycle.track_signal('crm.more_visits', 'crm.leads', 
 SELECT is(failure(d.statement),
           E'2BP01: cannot drop a table that lifecycle writes for tracked table "leads"\nHINT: Call lifecycle.untrack(''crm.leads'') first.', d.statement)
 FROM unnest(ARRAY['DROP VIEW crm.leads_lifecycle', 'DROP MATERIALIZED VIEW crm.leads_funnel', 'DROP MATERIALIZED VIEW crm.leads_funnel_monthly CASCADE',
-                  'DROP TABLE crm.leads_flow CASCADE', 'DROP TABLE crm.leads_behavior CASCADE']) AS d (statement);
+                  'DROP TABLE crm.leads_flow CASCADE', 'DROP TABLE crm.leads_flow_pending CASCADE', 'DROP TABLE crm.leads_behavior CASCADE']) AS d (statement);
 SELECT is(failure(d.statement, 'view_owner'), 'no error', d.statement)
 FROM unnest(ARRAY['ALTER TABLE crm.leads ALTER lifecycle_status TYPE text', 'ALTER TABLE crm.leads ALTER lifecycle_status TYPE text COLLATE "C"',
                   'ALTER TABLE crm.leads ALTER lifecycle_status TYPE varchar(40), ALTER secret TYPE varchar(10)', 'ALTER TABLE crm.leads RENAME id TO "Key"']) AS d (statement);
