@@ -203,9 +203,12 @@ lc_cell_kind(TupleTableSlot *slot, const AttrNumber *attno)
 {
 	bool		isnull;
 	Datum		value = slot_getattr(slot, attno[F_KIND], &isnull);
-	const text *kind = DatumGetTextPP(value);
+	const text *kind;
 
-	for (int k = 0; !isnull && k < LC_FLOW_KINDS; k++)
+	if (isnull)
+		return -1;
+	kind = DatumGetTextPP(value);
+	for (int k = 0; k < LC_FLOW_KINDS; k++)
 	{
 		if (VARSIZE_ANY_EXHDR(kind) == strlen(lc_flow_kinds[k]) &&
 			memcmp(VARDATA_ANY(kind), lc_flow_kinds[k], strlen(lc_flow_kinds[k])) == 0)

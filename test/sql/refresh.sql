@@ -225,6 +225,9 @@ SELECT is(after(c.change, 'INSERT INTO leads VALUES (99)'), c.error, c.change ||
 FROM (VALUES ('ALTER TABLE leads_flow_pending RENAME n_left TO gone', E'55000: column "n_left" of table "public.leads_flow_pending" does not exist\nDETAIL: Lifecycle writes it for table "public.leads".\nHINT: Give the column its name back.'),
              ('ALTER TABLE leads_flow_pending ALTER reached TYPE text', E'55000: column "reached" of table "public.leads_flow_pending" is not of type text[]\nDETAIL: Lifecycle writes it for table "public.leads".\nHINT: ALTER TABLE public.leads_flow_pending ALTER COLUMN reached TYPE text[].'))
      AS c (change, error);
+SELECT is(after('INSERT INTO leads VALUES (99); ALTER TABLE leads_flow_pending ALTER kind DROP NOT NULL; UPDATE leads_flow_pending SET kind = ' || k.kind, r.report), 'no error', 'of kind ' || k.kind || ': ' || r.report)
+FROM (VALUES ('NULL'), ('''none''')) AS k (kind)
+CROSS JOIN (VALUES ('SELECT * FROM lifecycle.conversion(''leads'')'), ('SELECT lifecycle.refresh(''leads'')')) AS r (report);
 -- what an owner adds stays
 ALTER TABLE leads_flow ADD note text DEFAULT 'ours';
 UPDATE leads_flow SET note = 'theirs' WHERE span = 'all';
