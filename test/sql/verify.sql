@@ -131,6 +131,8 @@ END $$;
 SELECT isnt(found_in_flow($$UPDATE leads_flow_pending SET n[1] = n[1] + 1 WHERE ctid = (SELECT min(ctid) FROM leads_flow_pending)$$), 'nothing', 'a row that was appended, changed');
 SELECT isnt(found_in_flow(format('UPDATE leads_flow_pending SET %s WHERE ctid = (SELECT min(ctid) FROM leads_flow_pending WHERE kind = %L)', c.change, c.kind)), 'nothing', c.change || ' of what is pending')
 FROM (VALUES ('kind = ''none''', 'move'), ('day = day + 1', 'first'), ('to_status = to_status[2:]', 'move'), ('n = n || 0::bigint', 'first')) AS c (change, kind);
+SELECT isnt(found_in_flow(format('ALTER TABLE %s ALTER %s DROP NOT NULL; UPDATE %1$s SET %2$s = NULL WHERE ctid = (SELECT min(ctid) FROM %1$s)', 'leads_flow_pending', c.name)), 'nothing', c.name || ' of what is pending is NULL')
+FROM unnest(ARRAY['kind', 'day', 'n']) AS c (name);
 SELECT isnt(found_in_flow('TRUNCATE leads_flow_pending'), 'nothing', 'nothing pending');
 SELECT isnt(found_in_flow($$DELETE FROM leads_history WHERE lead = 5 AND seq = 6$$), 'nothing', 'a move that is not in the history');
 SELECT lifecycle.refresh('leads');
