@@ -79,7 +79,7 @@ BEGIN
             n_entered   bigint[]
         ) WITH (toast_tuple_target = 8160)$q$, pending);
     EXECUTE format('COMMENT ON TABLE %s IS %L', pending,
-                   format('What has been counted of %s and is not in %s yet, kept by lifecycle: each statement appends to it, lifecycle.refresh() empties it. The arrays of a row run side by side.', lead_table, flow));
+                   format('What has been counted of %s and is not in %s yet, kept by lifecycle: each statement appends to it, lifecycle.refresh() empties it. The arrays of a row run side by side; one of nothing but 0 or NULL is left out.', lead_table, flow));
     PERFORM lifecycle.comment_columns(pending, ARRAY[
         ['day', 'The day, in the time zone of the program.'],
         ['source', 'The source of the leads. NULL in moves.']] || counts);

@@ -404,6 +404,7 @@ lc_cell_put(LcCellWriter *writer, const LcCount *count)
 			continue;
 		}
 		present->data[i / 8] |= 1 << (i % 8);
+		writer->has_values[c - F_FROM_STATUS] = true;
 		size = VARHDRSZ + VARSIZE_ANY_EXHDR(value);
 		element = more_of(&writer->arrays[c - F_FROM_STATUS], INTALIGN(size));
 		SET_VARSIZE(element, size);
@@ -414,8 +415,11 @@ lc_cell_put(LcCellWriter *writer, const LcCount *count)
 	{
 		LcCellArray *sums = &writer->arrays[c - F_FROM_STATUS];
 
-		if (sums->data != NULL)
-			*(int64 *) more_of(sums, sizeof(int64)) = count->sums[c - F_N];
+		if (sums->data == NULL)
+			continue;
+		*(int64 *) more_of(sums, sizeof(int64)) = count->sums[c - F_N];
+		if (count->sums[c - F_N] != 0)
+			writer->has_values[c - F_FROM_STATUS] = true;
 	}
 }
 
@@ -472,8 +476,9 @@ compact(Datum array)
 
 /*
  * Fill in a row of the span with what was written, of the cell that "cell" is of;
- * without a span and a key, one that is pending.  With same_texts the row has the
- * texts already, which need not be compressed again.
+ * without a span and a key, one that is pending, which is kept short: arrays of
+ * nothing but 0 or NULL are left out.  With same_texts the row has the texts already,
+ * which need not be compressed again.
  */
 void
 lc_cell_store(LcCellWriter *writer, TupleTableSlot *slot, const AttrNumber *attno, const char *span, const pg_uuid_t *key,
@@ -490,7 +495,8 @@ lc_cell_store(LcCellWriter *writer, TupleTableSlot *slot, const AttrNumber *attn
 	lc_append_set(slot, attno[F_COHORT], Int32GetDatum(cell->cohort), cell->cohort_isnull);
 	for (LcFlowColumn c = same_texts ? F_N : F_FROM_STATUS; c < LC_FLOW_COLUMNS; c++)
 	{
-		bool		isnull = writer->arrays[c - F_FROM_STATUS].data == NULL;
+		bool		isnull = writer->arrays[c - F_FROM_STATUS].data == NULL ||
+			(span == NULL && c != F_N && !writer->has_values[c - F_FROM_STATUS]);
 		Datum		array = isnull ? (Datum) 0 : finish_array(writer, c);
 
 		lc_append_set(slot, attno[c], isnull || span == NULL ? array : compact(array), isnull);

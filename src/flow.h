@@ -97,6 +97,7 @@ typedef struct LcCellWriter
 	LcCellArray arrays[LC_FLOW_COLUMNS - F_FROM_STATUS];
 	LcCellArray present[F_N - F_FROM_STATUS];	/* as in the bitmap of an array */
 	bool		has_nulls[F_N - F_FROM_STATUS];
+	bool		has_values[LC_FLOW_COLUMNS - F_FROM_STATUS];	/* neither 0 nor NULL */
 } LcCellWriter;
 
 /* A source and a cohort as they are counted, and what their cells are found by. */
